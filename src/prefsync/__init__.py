@@ -1,0 +1,63 @@
+"""prefsync: user preferences in your own app, validated, stored, cached, and in sync on all of a user's devices.
+
+This package is the core, free of frameworks; ``prefsync_fastapi`` mounts it.
+"""
+
+from prefsync.document import Change, Identity, Snapshot, Subject
+from prefsync.errors import (
+    ConfigurationError,
+    FieldError,
+    IdempotencyMismatchError,
+    InsufficientScopeError,
+    InvalidPreferencesError,
+    MalformedError,
+    MissingExtraError,
+    PreconditionFailedError,
+    PreconditionRequiredError,
+    PrefsyncError,
+    RateLimitedError,
+    UnauthenticatedError,
+    UnavailableError,
+    UndeclaredNamespaceError,
+)
+from prefsync.handle import PreferencesHandle
+from prefsync.http.handlers import ApiOptions
+from prefsync.ports import Rate
+from prefsync.schema import OpenPreferences, Preferences, Schema
+from prefsync.settings import Settings
+from prefsync.strictjson import Limits
+from prefsync.wiring import Parts, Runtime
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ApiOptions",
+    "Change",
+    "ConfigurationError",
+    "FieldError",
+    "IdempotencyMismatchError",
+    "Identity",
+    "InsufficientScopeError",
+    "InvalidPreferencesError",
+    "Limits",
+    "MalformedError",
+    "MissingExtraError",
+    "OpenPreferences",
+    "Parts",
+    "PreconditionFailedError",
+    "PreconditionRequiredError",
+    "Preferences",
+    "PreferencesHandle",
+    "PrefsyncError",
+    "Rate",
+    "RateLimitedError",
+    "Runtime",
+    "Schema",
+    "Settings",
+    "Snapshot",
+    "Subject",
+    "UnauthenticatedError",
+    "UnavailableError",
+    "UndeclaredNamespaceError",
+    "__version__",
+]

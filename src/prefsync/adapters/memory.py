@@ -1,0 +1,270 @@
+"""Adapters that keep everything in this process: good for one process, for tests and for demos."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections import OrderedDict, deque
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import anyio
+import anyio.lowlevel
+
+from prefsync.caching import Recent
+from prefsync.clock import Clock, SystemClock
+from prefsync.document import Document
+from prefsync.ports import (
+    CLOCKS_DIFFER,
+    CacheEntry,
+    ChangeLog,
+    ChangeNotifier,
+    Gap,
+    LoggedRevision,
+    Outcome,
+    Permit,
+    PreferenceCache,
+    PreferenceRepository,
+    RateLimiter,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from anyio.streams.memory import MemoryObjectSendStream
+
+    from prefsync.document import Change, Subject
+    from prefsync.ports import Announcement, Rate, RequestRecord, Write
+
+__all__ = ["MemoryCache", "MemoryNotifier", "MemoryRateLimiter", "MemoryRepository"]
+
+
+# Announcements that a subscription has not taken yet. One that lags further behind is told that it missed some.
+_BACKLOG: Final = 10_000
+
+
+class _InMemory:
+    """Nothing to open and nothing to close."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+
+@dataclass(slots=True)
+class _Row:
+    document: Document = field(default_factory=Document)
+    changes: list[Change] = field(default_factory=list)
+    requests: dict[str, RequestRecord] = field(default_factory=dict)
+
+
+class MemoryRepository(_InMemory, PreferenceRepository):
+    """Documents in a dictionary; gone with the process."""
+
+    def __init__(self) -> None:
+        self._rows: dict[Subject, _Row] = {}
+        self._floor = 0
+        self._identity = uuid.uuid4().hex
+        self._relay_turn = 0
+        self._relayed_until = 0
+
+    async def identity(self) -> str:
+        return self._identity
+
+    async def load(self, subject: Subject) -> Document:
+        row = self._rows.get(subject)
+        is_empty = row is None or row.document.revision == 0
+        document = Document(floor=self._floor) if row is None or is_empty else row.document
+        await anyio.lowlevel.checkpoint()
+        return document
+
+    async def write(self, subject: Subject, write: Write) -> Outcome:
+        await anyio.lowlevel.checkpoint()
+        row = self._rows.get(subject) or _Row()
+        if write.request is not None and write.request.key in row.requests:
+            return Outcome.KEY_CLAIMED
+        if row.document.revision != write.expected.revision:
+            return Outcome.CONFLICT
+        if write.change is not None:
+            if write.expected.revision == 0 and write.document.revision <= self._floor:
+                return Outcome.CONFLICT
+            row.document = write.document
+            row.changes.append(write.change)
+        if write.request is not None:
+            row.requests[write.request.key] = write.request
+        self._rows[subject] = row
+        return Outcome.WRITTEN
+
+    async def changes(self, subject: Subject, since: int, limit: int) -> ChangeLog:
+        await anyio.lowlevel.checkpoint()
+        row = self._rows.get(subject) or _Row()
+        newest = row.document.revision
+        later = [change for change in row.changes if change.revision > since]
+        if since != newest and (not later or later[0].previous != since):
+            return ChangeLog(newest, complete=False)
+        return ChangeLog(newest, tuple(later[:limit]), has_more=len(later) > limit)
+
+    async def request(self, subject: Subject, key: str) -> RequestRecord | None:
+        await anyio.lowlevel.checkpoint()
+        row = self._rows.get(subject)
+        return row.requests.get(key) if row else None
+
+    async def erase(self, subject: Subject) -> int:
+        await anyio.lowlevel.checkpoint()
+        row = self._rows.pop(subject, None)
+        if row is not None and row.document.revision:
+            self._floor = max(self._floor, row.document.revision + 1)
+        return self._floor
+
+    async def trim(self, *, changes_before: int, requests_before: int, limit: int) -> int:
+        await anyio.lowlevel.checkpoint()
+        old_changes = old_requests = 0
+        for row in self._rows.values():
+            old = sum(change.revision < changes_before for change in row.changes[:-1])
+            old = min(old, limit - old_changes)
+            del row.changes[:old]
+            old_changes += old
+            gone = [key for key, record in row.requests.items() if record.at < requests_before]
+            for key in gone[: limit - old_requests]:
+                del row.requests[key]
+                old_requests += 1
+        return old_changes + old_requests
+
+    async def trim_subject(self, subject: Subject, keep: int) -> int:
+        await anyio.lowlevel.checkpoint()
+        row = self._rows.get(subject)
+        surplus = max(0, len(row.changes) - max(1, keep)) if row else 0
+        if row and surplus:
+            del row.changes[:surplus]
+        return surplus
+
+    async def logged_since(self, at: int, limit: int) -> Sequence[LoggedRevision]:
+        await anyio.lowlevel.checkpoint()
+        found = [
+            LoggedRevision(subject, change.revision, change.at)
+            for subject, row in self._rows.items()
+            for change in row.changes
+            if change.at >= at
+        ]
+        found.sort(key=lambda logged: logged.at)
+        last = found[limit - 1].at if len(found) > limit else None
+        return found if last is None else [logged for logged in found if logged.at <= last]
+
+    async def take_relay_turn(self, now: int, pause: int) -> int | None:
+        await anyio.lowlevel.checkpoint()
+        if now - pause < self._relay_turn <= now + CLOCKS_DIFFER:
+            return None
+        self._relay_turn = now
+        return self._relayed_until
+
+    async def end_relay_turn(self, relayed_until: int) -> None:
+        await anyio.lowlevel.checkpoint()
+        self._relayed_until = max(self._relayed_until, relayed_until)
+
+    async def ping(self) -> None:
+        await anyio.lowlevel.checkpoint()
+
+
+class MemoryCache(_InMemory, PreferenceCache):
+    """Encoded documents, the last used ones within a bound in bytes.
+
+    Args:
+        ttl: Seconds an entry lives.
+        bound: Bytes.
+        clock: For tests.
+    """
+
+    def __init__(self, ttl: float = 300, bound: int = 64 * 1024 * 1024, clock: Clock | None = None) -> None:
+        self._ttl = ttl
+        self._clock = clock or SystemClock()
+        self._entries: Recent[tuple[CacheEntry, float]] = Recent(bound)
+
+    async def get(self, subject: Subject) -> CacheEntry | None:
+        held = self._entries.get(subject)
+        if held is None:
+            return None
+        entry, expires = held
+        if expires <= self._clock.monotonic():
+            self._entries.drop(subject)
+            return None
+        return entry
+
+    async def versions(self, subjects: Sequence[Subject]) -> Sequence[int | None]:
+        entries = [await self.get(subject) for subject in subjects]
+        return [entry.version if entry else None for entry in entries]
+
+    async def put(self, subject: Subject, entry: CacheEntry) -> None:
+        held = await self.get(subject)
+        if held is None or held.version < entry.version:
+            expires = self._clock.monotonic() + self._ttl
+            self._entries.put(subject, (entry, expires), len(entry.payload))
+
+
+class MemoryNotifier(_InMemory, ChangeNotifier):
+    """Announcements within this process."""
+
+    def __init__(self) -> None:
+        self._subscriptions: dict[MemoryObjectSendStream[Announcement | Gap], bool] = {}
+
+    async def publish(self, announcement: Announcement) -> None:
+        for stream, behind in list(self._subscriptions.items()):
+            try:
+                if behind:
+                    stream.send_nowait(Gap())
+                    self._subscriptions[stream] = False
+                stream.send_nowait(announcement)
+            except anyio.WouldBlock:
+                self._subscriptions[stream] = True
+
+    @asynccontextmanager
+    async def subscribe(
+        self, wanted: Callable[[str], bool] | None = None
+    ) -> AsyncIterator[AsyncIterator[Announcement | Gap]]:
+        del wanted  # there is nothing to save: announcements are not read from anywhere
+        send, receive = anyio.create_memory_object_stream[Any](_BACKLOG)
+        self._subscriptions[send] = False
+        try:
+            with send, receive:
+                yield receive
+        finally:
+            del self._subscriptions[send]
+
+
+class MemoryRateLimiter(_InMemory, RateLimiter):
+    """An exact sliding log by key.
+
+    Args:
+        rate: What may pass.
+        clock: For tests.
+    """
+
+    def __init__(self, rate: Rate, clock: Clock | None = None) -> None:
+        self.rate = rate
+        self._clock = clock or SystemClock()
+        self._logs: OrderedDict[str, deque[float]] = OrderedDict()
+
+    async def acquire(self, key: str, cost: int = 1) -> Permit:
+        now = self._clock.monotonic()
+        self._forget(now)
+        log = self._logs.setdefault(key, deque())
+        while log and log[0] <= now - self.rate.window:
+            log.popleft()
+        allowed = len(log) + cost <= self.rate.limit
+        if allowed:
+            log.extend([now] * cost)
+            self._logs.move_to_end(key)
+        elif not log:
+            del self._logs[key]
+        reset = log[0] + self.rate.window - now if log else self.rate.window
+        return Permit(allowed, self.rate.limit - len(log), max(1, math.ceil(reset)))
+
+    def _forget(self, now: float) -> None:
+        """Drop the logs whose newest entry has left the window: in order of that entry, they are the first."""
+        while self._logs:
+            key, log = next(iter(self._logs.items()))
+            if log and log[-1] > now - self.rate.window:
+                return
+            del self._logs[key]

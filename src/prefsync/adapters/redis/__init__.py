@@ -1,0 +1,14 @@
+"""Adapters for Redis and Valkey (extra ``redis``): cache, notifier, and the one link that they share."""
+
+from importlib.util import find_spec
+
+from prefsync.errors import MissingExtraError
+
+if find_spec("redis") is None:
+    raise MissingExtraError("Redis (prefsync.adapters.redis)", "redis")
+
+from prefsync.adapters.redis.cache import RedisCache
+from prefsync.adapters.redis.link import RedisLink
+from prefsync.adapters.redis.notifier import RedisNotifier
+
+__all__ = ["RedisCache", "RedisLink", "RedisNotifier"]

@@ -1,0 +1,13 @@
+"""Storage in SQL databases through SQLAlchemy (extras ``sqlite`` and ``postgres``)."""
+
+from importlib.util import find_spec
+
+from prefsync.errors import MissingExtraError
+
+if find_spec("sqlalchemy") is None:
+    raise MissingExtraError("SQL storage (prefsync.adapters.sqlalchemy)", "sqlite")
+
+from prefsync.adapters.sqlalchemy.repository import SqlAlchemyRepository
+from prefsync.adapters.sqlalchemy.tables import metadata
+
+__all__ = ["SqlAlchemyRepository", "metadata"]

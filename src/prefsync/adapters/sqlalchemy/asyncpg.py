@@ -1,0 +1,210 @@
+"""Operations on asyncpg's own connections: each statement is compiled once and prepared once a connection.
+
+SQLAlchemy's asyncio layer costs several times as much as the statement itself. It still defines the tables and compiles
+the statements; only running them goes around it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from prefsync.errors import MissingExtraError, UnavailableError
+
+if find_spec("asyncpg") is None:
+    raise MissingExtraError("PostgreSQL through asyncpg", "postgres")
+
+import asyncpg
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+
+from prefsync.adapters.sqlalchemy.operations import KeyClaimedError, Operation, Statement
+from prefsync.adapters.sqlalchemy.runners import LostRaceError, positional
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["AsyncpgRunner"]
+
+logger = logging.getLogger("prefsync")
+
+T = TypeVar("T")
+
+# Seconds that connecting and one statement may take; every statement is a look-up or a write by primary key.
+TIME_LIMIT: Final = 1.0
+
+_DIALECT: Final[Any] = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # as SQLAlchemy has it
+
+
+class _Connections:
+    """A pool, last in, first out.
+
+    asyncpg's own pool costs as much again as the statement that runs on it: it wraps each connection for each use and
+    watches over what it does there. All that this one has to do is hand them out.
+
+    Args:
+        dsn: Where to connect.
+        size: The most connections.
+    """
+
+    def __init__(self, dsn: str, size: int) -> None:
+        self._dsn = dsn
+        self._size = size
+        self._open = 0
+        self._idle: list[Any] = []
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._connecting: set[asyncio.Future[Any]] = set()
+        self._closed = False
+
+    async def acquire(self) -> Any:
+        """Return a connection, opening one where none is free and there may be more."""
+        while True:
+            while self._idle:
+                connection = self._idle.pop()
+                if not connection.is_closed():
+                    return connection
+                self._open -= 1
+            if self._open < self._size:
+                return await self._connect()
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._wake_one()  # it was this one's turn, and it does not take it
+                raise
+
+    async def _connect(self) -> Any:
+        self._open += 1
+        connecting = asyncio.ensure_future(
+            asyncpg.connect(
+                self._dsn,
+                timeout=TIME_LIMIT,
+                command_timeout=TIME_LIMIT,
+                server_settings={"application_name": "prefsync"},
+            )
+        )
+        self._connecting.add(connecting)
+        connecting.add_done_callback(self._connecting.discard)
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            # Cut off in the middle, asyncpg reports an error that nobody can catch: let it end, for the next one.
+            connecting.add_done_callback(self._keep)
+            raise
+        except BaseException:
+            self._open -= 1
+            self._wake_one()
+            raise
+
+    def _keep(self, connected: asyncio.Future[Any]) -> None:
+        if connected.cancelled() or connected.exception():
+            self._open -= 1
+            self._wake_one()
+        else:
+            self.release(connected.result())
+
+    def release(self, connection: Any) -> None:
+        """Take a connection back on which everything went well."""
+        if self._closed or connection.is_closed():
+            self.discard(connection)
+        else:
+            self._idle.append(connection)
+            self._wake_one()
+
+    def discard(self, connection: Any) -> None:
+        """Close a connection at once: what the server may still send on it must not reach the next user."""
+        connection.terminate()
+        self._open -= 1
+        self._wake_one()
+
+    def _wake_one(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    async def close(self) -> None:
+        """Close what is idle; what is in use is closed when it comes back."""
+        self._closed = True
+        if self._connecting:
+            await asyncio.wait(self._connecting)
+        while self._idle:
+            connection = self._idle.pop()
+            self._open -= 1
+            try:
+                await connection.close(timeout=TIME_LIMIT)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+                connection.terminate()
+
+
+class AsyncpgRunner:
+    """Runs operations on asyncpg connections.
+
+    Args:
+        dsn: As libpq reads it, ``postgresql://user@host/database?sslmode=...``.
+        pool_size: The most connections.
+    """
+
+    def __init__(self, dsn: str, pool_size: int) -> None:
+        self._connections = _Connections(dsn, pool_size)
+        self._compiled: dict[Statement, tuple[str, list[str]]] = {}
+
+    async def run(self, operation: Operation[T], *, atomic: bool = False) -> T:
+        try:
+            connection = await self._connections.acquire()
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            raise UnavailableError("database") from error
+        try:
+            if atomic:
+                async with connection.transaction():
+                    result = await self._drive(connection, operation)
+            else:
+                result = await self._drive(connection, operation)
+        except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError) as error:
+            self._connections.release(connection)
+            raise LostRaceError("database") from error
+        except asyncpg.PostgresError as error:
+            logger.warning("the database refused: %s", error)
+            self._connections.discard(connection)
+            raise UnavailableError("database") from error
+        except (asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            self._connections.discard(connection)
+            raise UnavailableError("database") from error
+        except BaseException:  # cancelled in the middle of a statement
+            self._connections.discard(connection)
+            raise
+        self._connections.release(connection)
+        return result
+
+    async def _drive(self, connection: Any, operation: Operation[T]) -> T:
+        try:
+            statement, parameters = next(operation)
+            while True:
+                try:
+                    rows = await self._fetch(connection, statement, parameters)
+                except asyncpg.UniqueViolationError:
+                    statement, parameters = operation.throw(KeyClaimedError())
+                else:
+                    statement, parameters = operation.send(rows)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+    async def _fetch(self, connection: Any, statement: Statement, parameters: Mapping[str, Any]) -> Any:
+        compiled = self._compiled.get(statement)
+        if compiled is None:
+            compiled = self._compiled[statement] = positional(statement, _DIALECT)
+        sql, names = compiled
+        arguments = [parameters[name] for name in names]
+        if statement.returns_rows:
+            return await connection.fetch(sql, *arguments)
+        tag = await connection.execute(sql, *arguments)
+        return [(int(tag.rsplit(" ", 1)[1]),)]  # "DELETE 3", "INSERT 0 1"
+
+    async def close(self) -> None:
+        await self._connections.close()

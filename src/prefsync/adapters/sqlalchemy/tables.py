@@ -1,0 +1,92 @@
+"""The tables, for every database alike (design.md section 3)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy.dialects.postgresql import JSONB
+
+__all__ = ["changes", "deployment", "erasures", "metadata", "preferences", "relay", "requests"]
+
+# Documents travel as text and are parsed by prefsync: every driver then returns the same, whatever its JSON codec is.
+_JSON: Final = Text().with_variant(JSONB(), "postgresql")
+
+# The ids as they are compared: byte for byte. PostgreSQL's default collation may hold for sorting only, but an index
+# that need not consult a locale is also smaller and cannot be corrupted by an upgrade of the locale's library.
+_ID: Final = String(255).with_variant(String(255, collation="C"), "postgresql")
+
+metadata = MetaData(
+    naming_convention={"pk": "pk_%(table_name)s", "ix": "ix_%(table_name)s_%(column_0_N_name)s"},
+)
+
+
+def _key() -> tuple[Column[Any], Column[Any]]:
+    # The empty string stands for "no tenant": part of a primary key cannot be null, and no tenant has that id.
+    return Column("tenant_id", _ID, primary_key=True), Column("user_id", _ID, primary_key=True)
+
+
+preferences = Table(
+    "user_preferences",
+    metadata,
+    *_key(),
+    Column(
+        "document", _JSON, nullable=False, comment="stored values by namespace and field; never a default"
+    ),
+    Column("revision", BigInteger, nullable=False),
+    Column("revisions", _JSON, nullable=False, comment="of each namespace"),
+    Column("created_at", BigInteger, nullable=False, comment="ms since 1970"),
+    Column("updated_at", BigInteger, nullable=False, comment="ms since 1970"),
+)
+
+changes = Table(
+    "preference_changes",
+    metadata,
+    *_key(),
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("previous", BigInteger, nullable=False),
+    Column("patch", _JSON, nullable=False, comment='{"assigned": ..., "unset": ...} in stored values'),
+    Column("replaced", _JSON, nullable=False, comment="what was stored there before"),
+    Column("origin", String(64)),
+    Column("at", BigInteger, nullable=False, comment="ms since 1970"),
+    Index(None, "at"),
+)
+
+requests = Table(
+    "preference_requests",
+    metadata,
+    *_key(),
+    Column(
+        "idempotency_key",
+        String(128).with_variant(String(128, collation="C"), "postgresql"),
+        primary_key=True,
+    ),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("answer", LargeBinary, nullable=False),
+    Column("at", BigInteger, nullable=False, comment="ms since 1970"),
+    Index(None, "at"),
+)
+
+deployment = Table(
+    "preference_deployment",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False, comment="always 1"),
+    Column(
+        "name", String(32), nullable=False, comment="names this database in the cache and on the notifier"
+    ),
+)
+
+relay = Table(
+    "preference_relay",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False, comment="always 1"),
+    Column("turn_at", BigInteger, nullable=False, comment="when a process last took its turn, ms since 1970"),
+    Column("relayed_until", BigInteger, nullable=False, comment="up to when the log was relayed"),
+)
+
+erasures = Table(
+    "preference_erasures",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False, comment="always 1"),
+    Column("floor", BigInteger, nullable=False, comment="no erased subject ever had a higher revision"),
+)

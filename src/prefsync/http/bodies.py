@@ -1,0 +1,123 @@
+"""Request bodies: read within bounds, parsed strictly, turned into what the write is to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from prefsync.document import Document
+from prefsync.errors import FieldError, InvalidPreferencesError, MalformedError
+from prefsync.http.problems import TooLargeError, UnsupportedMediaTypeError
+from prefsync.merge import Edit, Mutation, Patch, Replace, Reset
+from prefsync.strictjson import Limits, parse, pointer, problems_in
+
+if TYPE_CHECKING:
+    from prefsync.http.messages import HttpRequest
+    from prefsync.schema import Schema
+
+__all__ = ["mutation_from", "read_json"]
+
+# Digits of a Content-Length worth converting: more are a petabyte.
+_LENGTH_DIGITS: Final = 15
+
+
+async def read_json(request: HttpRequest, limits: Limits) -> Any:
+    """Read and parse a request's body.
+
+    Raises:
+        UnsupportedMediaTypeError: Its type is missing or another than JSON, or it is compressed.
+        TooLargeError: It is larger than the host takes; reading stopped there.
+        MalformedError: It is no JSON.
+        ClientGoneError: The client went away in the middle.
+    """
+    _check_type(request)
+    declared = request.header(b"content-length") or "0"
+    if not (declared.isascii() and declared.isdigit()):
+        raise MalformedError("Content-Length must be a number of bytes")
+    if len(declared) > _LENGTH_DIGITS or int(declared) > limits.body:
+        raise _too_large(limits)
+    body = await request.read(limits.body)
+    if len(body) > limits.body:
+        raise _too_large(limits)
+    return parse(body)
+
+
+def _too_large(limits: Limits) -> TooLargeError:
+    return TooLargeError(f"a body may have at most {limits.body} bytes")
+
+
+def _check_type(request: HttpRequest) -> None:
+    accepted = ["application/json"]
+    if request.method == "PATCH":
+        accepted.append("application/merge-patch+json")
+    kind, *parameters = (part.strip().lower() for part in (request.header(b"content-type") or "").split(";"))
+    if kind not in accepted:
+        raise UnsupportedMediaTypeError(f"send the body as {' or '.join(accepted)}")
+    if any(p.startswith("charset=") and p[8:].strip('"') not in {"utf-8", "utf8"} for p in parameters):
+        raise UnsupportedMediaTypeError("send the body in UTF-8")
+    if (request.header(b"content-encoding") or "identity").strip().lower() != "identity":
+        raise UnsupportedMediaTypeError("send the body uncompressed", coding=True)
+
+
+def mutation_from(method: str, namespace: str | None, body: Any, schema: Schema, limits: Limits) -> Mutation:
+    """Return what a ``PUT`` or ``PATCH`` is to do.
+
+    Args:
+        method: ``PUT`` or ``PATCH``.
+        namespace: The namespace in the path; ``None`` for the whole document.
+        body: As parsed.
+        schema: What the host declared.
+        limits: How large it may be.
+
+    Raises:
+        InvalidPreferencesError: The body has not the form that its path needs, or holds what cannot be stored.
+    """
+    errors = problems_in(body, at=(namespace,) if namespace else ())
+    edits: dict[str, Edit] = {}
+    if namespace is not None:
+        if isinstance(body, dict):
+            edits[namespace] = Replace(body) if method == "PUT" else Patch(body)
+        else:
+            errors.append(_no_object(pointer(namespace)))
+    elif not isinstance(body, dict):
+        errors.append(_no_object(""))
+    else:
+        for name, values in body.items():
+            if name not in schema.namespaces:
+                detail = f"no such namespace; declared are {', '.join(schema.namespaces)}"
+                errors.append(FieldError(pointer(name), "undeclared_namespace", detail))
+            elif values is None and method == "PATCH":
+                edits[name] = Reset()
+            elif not isinstance(values, dict):
+                errors.append(_no_object(pointer(name)))
+            else:
+                edits[name] = Replace(values) if method == "PUT" else Patch(values)
+        if method == "PUT":
+            edits |= {name: Replace({}) for name in schema.namespaces if name not in edits}
+    if errors:
+        # Whatever is stored, this cannot be taken. The rules are asked of the rest all the same, so that the client
+        # hears of everything at once.
+        broken = {"/".join(error.pointer.split("/")[:3]) for error in errors}
+        rest = {
+            name: _without(broken, name, edit) for name, edit in edits.items() if pointer(name) not in broken
+        }
+        raise InvalidPreferencesError(errors + Mutation(rest).errors_upon(schema, Document(), limits))
+    return Mutation(edits)
+
+
+def _without(broken: set[str], namespace: str, edit: Edit) -> Edit:
+    """Leave out of an edit the fields that something is wrong with already."""
+    match edit:
+        case Replace(values):
+            return Replace(
+                {name: value for name, value in values.items() if pointer(namespace, name) not in broken}
+            )
+        case Patch(values):
+            return Patch(
+                {name: value for name, value in values.items() if pointer(namespace, name) not in broken}
+            )
+        case _:
+            return edit
+
+
+def _no_object(place: str) -> FieldError:
+    return FieldError(place, "object_type", "this must be an object")

@@ -1,0 +1,127 @@
+"""States as bytes: rendered once, kept with their version, compressed once for each coding."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final
+
+from prefsync.http.coding import COMPRESSED_FROM, chosen, compress
+from prefsync.http.messages import HttpResponse
+from prefsync.strictjson import encode
+
+if TYPE_CHECKING:
+    from prefsync.document import Snapshot
+    from prefsync.feed import EffectiveChange, Page
+    from prefsync.http.messages import HttpRequest
+
+__all__ = ["Rendered", "render_change", "render_page", "render_snapshot"]
+
+_VARY: Final = (b"vary", b"Authorization, Accept-Encoding")
+_JSON: Final = (b"content-type", b"application/json")
+_REVALIDATE: Final = (b"cache-control", b"private, no-cache")
+
+
+class Rendered:
+    """A representation, ready to be sent.
+
+    Args:
+        body: In full.
+        etag: Its strong entity tag; ``None`` where it has none.
+        headers: More of its headers.
+    """
+
+    __slots__ = ("_coded_forms", "body", "etag", "headers")
+
+    def __init__(self, body: bytes, etag: str | None, *headers: tuple[bytes, bytes]) -> None:
+        self.body = body
+        self.etag = etag
+        self.headers = [*headers, _VARY]
+        if etag is not None:
+            self.headers.append((b"etag", etag.encode()))
+        self._coded_forms: dict[str | None, tuple[bytes, list[tuple[bytes, bytes]]]] = {}
+
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        """Answer a request with this representation, compressed if the client likes."""
+        coding = None
+        if len(self.body) > COMPRESSED_FROM and (accepted := request.header(b"accept-encoding")):
+            coding = chosen(accepted)
+        body, headers = self._coded(coding)
+        return HttpResponse(200, headers.copy(), b"" if request.method == "HEAD" else body)
+
+    def not_modified(self) -> HttpResponse:
+        """Answer that the client's copy is still good (RFC 9110, section 15.4.5)."""
+        return HttpResponse(304, self.headers.copy())
+
+    def _coded(self, coding: str | None) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        held = self._coded_forms.get(coding)
+        if held is None:
+            body = compress(coding, self.body) if coding else self.body
+            headers = [_JSON, (b"content-length", b"%d" % len(body)), *self.headers]
+            if coding:
+                headers.append((b"content-encoding", coding.encode()))
+            held = self._coded_forms[coding] = (body, headers)
+        return held
+
+
+def render_snapshot(snapshot: Snapshot, namespace: str | None) -> Rendered:
+    """Render a state as ``GET`` of its path shows it.
+
+    Args:
+        snapshot: The state.
+        namespace: Which namespace; ``None`` for all of them.
+    """
+    if namespace is None:
+        shown: Any = {"revision": snapshot.revision, "schema": snapshot.schema, "values": snapshot.values}
+        revision = snapshot.revision
+    else:
+        shown = snapshot.values[namespace]
+        revision = snapshot.revisions[namespace]
+    body = encode(shown)
+    # The body is part of the digest, so that different bodies have different tags whatever else is forgotten here; the
+    # revision, so that a namespace that was changed and changed back has moved.
+    basis = f"{snapshot.subject.key}\n{namespace or ''}\n{revision}\n{snapshot.schema}\n".encode()
+    tag = urlsafe_b64encode(blake2b(basis + body, digest_size=15).digest()).decode()
+    return Rendered(body, f'"{tag}"', (b"prefsync-revision", b"%d" % snapshot.revision), _REVALIDATE)
+
+
+def render_schema(schema: dict[str, Any]) -> Rendered:
+    """Render the JSON Schema."""
+    body = encode(schema)
+    tag = urlsafe_b64encode(blake2b(body, digest_size=15).digest()).decode()
+    return Rendered(body, f'"{tag}"', _REVALIDATE)
+
+
+def render_page(page: Page, schema: str) -> Rendered:
+    """Render a page of the change feed."""
+    shown: dict[str, Any] = {
+        "revision": page.revision,
+        "schema": schema,
+        "reset": page.reset is not None,
+        "has_more": page.has_more,
+        "changes": [render_change(change) for change in page.changes],
+    }
+    if page.reset is not None:
+        shown["values"] = page.reset.values
+    newest = (b"prefsync-revision", b"%d" % page.newest)
+    return Rendered(encode(shown), None, newest, (b"cache-control", b"no-store"))
+
+
+def render_change(change: EffectiveChange) -> dict[str, Any]:
+    """Render one change."""
+    logged = change.change
+    return {
+        "revision": logged.revision,
+        "previous": logged.previous,
+        "at": _timestamp(logged.at),
+        "origin": logged.origin,
+        "changed": change.changed,
+        "removed": change.removed,
+    }
+
+
+def _timestamp(milliseconds: int) -> str:
+    """Write a time as RFC 3339 does, in UTC, with milliseconds."""
+    moment = datetime.fromtimestamp(milliseconds // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z"

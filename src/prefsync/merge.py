@@ -1,0 +1,235 @@
+"""What a write does to stored values: pure functions from one document to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from prefsync.document import Change, Document
+from prefsync.errors import FieldError, InvalidPreferencesError
+from prefsync.strictjson import Limits, canonical, equal, pointer, problems_in
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import JsonValue
+
+    from prefsync.document import NamespaceValues, Values
+    from prefsync.schema import Namespace, Schema
+
+__all__ = ["Assign", "Edit", "Mutation", "Patch", "Replace", "Reset", "merge_patch"]
+
+
+def merge_patch(target: JsonValue, patch: JsonValue) -> JsonValue:
+    """Apply a JSON merge patch (RFC 7396, section 2) and leave both arguments as they were."""
+    if not isinstance(patch, dict):
+        return patch
+    result: dict[str, JsonValue] = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merge_patch(result.get(name), value)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Replace a namespace's values; declared fields left out go back to their defaults."""
+
+    values: NamespaceValues
+
+    def apply(self, namespace: Namespace, stored: NamespaceValues) -> dict[str, JsonValue]:
+        """Return the new stored values, undeclared ones of a newer schema kept."""
+        kept = {} if namespace.is_open else {k: v for k, v in stored.items() if k not in namespace.defaults}
+        return {**kept, **self.values}
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """Merge a patch (RFC 7396) over a namespace as reads show it; ``null`` takes a field back to its default."""
+
+    patch: NamespaceValues
+
+    def apply(self, namespace: Namespace, stored: NamespaceValues) -> dict[str, JsonValue]:
+        """Return the new stored values; only fields that the patch names differ."""
+        result = dict(stored)
+        for name, value in self.patch.items():
+            if value is None:
+                result.pop(name, None)
+            else:
+                result[name] = merge_patch(stored.get(name, namespace.defaults.get(name)), value)
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Set whole fields and take others away, ``null`` being a value like any other: what host code does."""
+
+    values: NamespaceValues
+    removed: frozenset[str] = frozenset()
+
+    def apply(self, namespace: Namespace, stored: NamespaceValues) -> dict[str, JsonValue]:
+        """Return the new stored values."""
+        del namespace  # the same for open and typed ones
+        return {**{name: value for name, value in stored.items() if name not in self.removed}, **self.values}
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Take a namespace back to its defaults, with all that is stored in it."""
+
+    def apply(self, namespace: Namespace, stored: NamespaceValues) -> dict[str, JsonValue]:
+        """Return nothing: no stored value is left."""
+        del namespace, stored
+        return {}
+
+
+Edit: TypeAlias = Replace | Patch | Assign | Reset
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """What one write does.
+
+    Attributes:
+        edits: By namespace; others stay as they are.
+    """
+
+    edits: Mapping[str, Edit] = field(default_factory=dict)
+
+    @classmethod
+    def replace_all(cls, schema: Schema, values: Values) -> Mutation:
+        """Replace every namespace; those left out go back to their defaults."""
+        return cls({name: Replace(values.get(name, {})) for name in schema.namespaces})
+
+    @classmethod
+    def reset_all(cls, schema: Schema) -> Mutation:
+        """Take everything that is declared back to its default."""
+        return cls({name: Reset() for name in schema.namespaces})
+
+    def apply(self, schema: Schema, document: Document, limits: Limits) -> Values:
+        """Return the stored values that this write leaves.
+
+        Raises:
+            InvalidPreferencesError: The result breaks a model's rules or a limit.
+        """
+        result, errors = self._edit_all(schema, document, limits)
+        if errors:
+            raise InvalidPreferencesError(errors)
+        return result
+
+    def errors_upon(self, schema: Schema, document: Document, limits: Limits) -> list[FieldError]:
+        """Return what :meth:`apply` would refuse."""
+        return self._edit_all(schema, document, limits)[1]
+
+    def _edit_all(
+        self, schema: Schema, document: Document, limits: Limits
+    ) -> tuple[dict[str, NamespaceValues], list[FieldError]]:
+        result: dict[str, NamespaceValues] = dict(document.values)
+        errors: list[FieldError] = []
+        for name, edit in self.edits.items():
+            values, found = _edited(schema[name], edit, document.values.get(name, {}), limits)
+            errors += found
+            if values:
+                result[name] = values
+            else:
+                result.pop(name, None)
+        return result, errors
+
+
+def _edited(
+    namespace: Namespace, edit: Edit, stored: NamespaceValues, limits: Limits
+) -> tuple[NamespaceValues, list[FieldError]]:
+    touched = _touched(edit)
+    values = edit.apply(namespace, stored)
+    errors = [] if not values else _rule_errors(namespace, values)
+    if errors or _merges_into(touched, stored):
+        # Something stored earlier may not fit any more. It reads as its default, so the edit is made upon that; and
+        # it stays stored where the edit leaves it alone, because a newer version of the host's code may know it.
+        valid = namespace.valid_part(stored)
+        values = edit.apply(namespace, valid)
+        errors = _rule_errors(namespace, values)
+        if not isinstance(edit, Reset):
+            kept = namespace.defaults.keys() if isinstance(edit, Replace) else touched.keys()
+            aside = {name: value for name, value in stored.items() if name not in valid and name not in kept}
+            values = {**values, **aside}
+    if not namespace.is_open:
+        errors += [
+            FieldError(pointer(namespace.name, name), "extra_forbidden", "Extra inputs are not permitted")
+            for name in touched
+            if name not in namespace.defaults
+        ]
+    errors += problems_in(dict(values), limits, at=(namespace.name,))
+    if len(values) > limits.fields:
+        detail = f"a namespace may have at most {limits.fields} fields"
+        errors.append(FieldError(pointer(namespace.name), "too_many_fields", detail))
+    return canonical(values), errors
+
+
+def _touched(edit: Edit) -> dict[str, Any]:
+    """Return the fields that an edit names, with what it says of them."""
+    match edit:
+        case Replace(values):
+            return dict(values)
+        case Patch(patch):
+            return dict(patch)
+        case Assign(values, removed):
+            return {**dict.fromkeys(removed), **values}
+        case Reset():
+            return {}
+
+
+def _merges_into(touched: Mapping[str, Any], stored: NamespaceValues) -> bool:
+    """Tell whether a merge goes into a stored field, and not just over it."""
+    return any(isinstance(value, dict) and name in stored for name, value in touched.items())
+
+
+def _rule_errors(namespace: Namespace, values: NamespaceValues) -> list[FieldError]:
+    """Ask the model about all that it declares."""
+    if namespace.is_open:
+        return []
+    return namespace.errors_in({name: value for name, value in values.items() if name in namespace.defaults})
+
+
+def difference(
+    before: Document, after: Values, *, now: int, origin: str | None, limits: Limits
+) -> tuple[Document, Change] | None:
+    """Return the next document and the change that leads to it, or ``None`` where nothing differs.
+
+    Args:
+        before: The document the write was made upon.
+        after: Its new stored values.
+        now: In ms since 1970.
+        origin: The name the client gives itself.
+        limits: How large the document may be.
+
+    Raises:
+        InvalidPreferencesError: It would be larger.
+    """
+    assigned: dict[str, dict[str, JsonValue]] = {}
+    unset: dict[str, list[str]] = {}
+    replaced: dict[str, dict[str, JsonValue]] = {}
+    for name in before.values.keys() | after.keys():
+        old, new = before.values.get(name, {}), after.get(name, {})
+        if old is new:
+            continue
+        changed = {
+            field: new[field] for field in new if field not in old or not equal(old[field], new[field])
+        }
+        gone = [field for field in old if field not in new]
+        if changed:
+            assigned[name] = changed
+        if gone:
+            unset[name] = gone
+        if was := {field: old[field] for field in (*changed, *gone) if field in old}:
+            replaced[name] = was
+    if not assigned and not unset:
+        return None
+    revision = before.next_revision(now)
+    touched: dict[str, Any] = dict.fromkeys((*assigned, *unset), revision)
+    document = Document(revision, after, {**before.revisions, **touched}, before.floor)
+    if len(document.values_json) > limits.document:
+        detail = f"the stored document would be larger than {limits.document} bytes"
+        raise InvalidPreferencesError([FieldError("", "document_too_large", detail)])
+    return document, Change(revision, before.revision, now, origin, assigned, unset, replaced)

@@ -1,0 +1,152 @@
+"""The relay: makes good what a process did not tell, because it died or was cut off after its commit.
+
+The change log is the outbox (design: transactional outbox). The relay looks through what was logged lately and, where
+the cache has an older state, does what the writer would have done. Repeating is harmless: versions guard the cache, and
+revisions the sessions.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from prefsync.errors import UnavailableError
+from prefsync.ports import Announcement
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prefsync.caching import CachedDocuments
+    from prefsync.clock import Clock
+    from prefsync.document import Subject
+    from prefsync.ports import ChangeNotifier, LoggedRevision, PreferenceCache, PreferenceRepository
+    from prefsync.resilience import Guard
+
+__all__ = ["Relay"]
+
+logger = logging.getLogger("prefsync")
+
+# Seconds between two looks at the log; all processes together look about this often.
+_PAUSE: Final = 1.0
+
+# ms that a look goes back behind the last one's end: transactions commit in another order than their changes' times
+# say, and the clocks of processes differ.
+_OVERLAP: Final = 5_000
+
+# ms that the first look of all goes back.
+_FIRST_LOOK: Final = 60_000
+
+_PAGE: Final = 500
+
+
+class Relay:
+    """Repeats what was not told.
+
+    Args:
+        repository: Whose log it looks through.
+        cache: What tells whether a change was told.
+        documents: Where the state comes from.
+        notifier: Who tells it.
+        guard: Bounds the calls to the repository.
+        clock: For the age of changes.
+        shared: Whether the cache is shared by all processes, so that one of them at a time does the work for all;
+            else each process looks after its own.
+    """
+
+    def __init__(
+        self,
+        repository: PreferenceRepository,
+        cache: PreferenceCache,
+        documents: CachedDocuments,
+        notifier: ChangeNotifier,
+        guard: Guard,
+        clock: Clock,
+        *,
+        shared: bool,
+    ) -> None:
+        self._repository = repository
+        self._cache = cache
+        self._documents = documents
+        self._notifier = notifier
+        self._guard = guard
+        self._clock = clock
+        self._shared = shared
+        self._relayed_until = 0
+        self._seen: dict[Subject, int] = {}
+        self._unpublished: set[Subject] = set()
+
+    async def run(self) -> None:
+        """Look through the log again and again, until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except UnavailableError as error:
+                logger.debug("the log could not be relayed: %s", error)
+            await anyio.sleep(_PAUSE)
+
+    async def look(self) -> int:
+        """Look through what was logged since the last look, and return how many subjects had to be told of.
+
+        Raises:
+            UnavailableError: The database or the cache is out of reach; the next look begins where this one did.
+        """
+        now = self._clock.now()
+        relayed_until = self._relayed_until
+        if self._shared:
+            turn = await self._guard(self._repository.take_relay_turn(now, int(_PAUSE * 900)))
+            if turn is None:
+                return 0
+            relayed_until = turn
+        told = await self._look_from(min(now, relayed_until or now - _FIRST_LOOK) - _OVERLAP)
+        self._relayed_until = now
+        if self._shared:
+            await self._guard(self._repository.end_relay_turn(now))
+        return told
+
+    async def _look_from(self, at: int) -> int:
+        told = 0
+        seen: dict[Subject, int] = {}
+        while True:
+            page = await self._guard(self._repository.logged_since(at, _PAGE))
+            newest = _newest(page)
+            new = {
+                subject: revision
+                for subject, revision in newest.items()
+                if self._seen.get(subject, 0) < revision
+            }
+            told += await self._tell_untold(new)
+            seen |= newest
+            if len(page) < _PAGE:
+                self._seen = seen
+                return told
+            at = page[-1].at + 1
+
+    async def _tell_untold(self, newest: dict[Subject, int]) -> int:
+        subjects = list(newest)
+        versions = await self._cache.versions(subjects) if subjects else []
+        told = 0
+        for subject, version in zip(subjects, versions, strict=True):
+            # What was put and then could not be published is in the cache, and still untold.
+            if version is not None and version >= newest[subject] and subject not in self._unpublished:
+                continue
+            # An entry that is missing may be all that is missing. In this process's own cache it hides nothing old,
+            # and most subjects never come here; in the shared one it may be the write-through that was lost.
+            if version is not None or self._shared:
+                await self._documents.put(subject, await self._documents.load(subject))
+            self._unpublished.add(subject)
+            await self._notifier.publish(Announcement(subject, None, newest[subject]))
+            self._unpublished.discard(subject)
+            told += 1
+        if told:
+            logger.debug("told of %d changes that their writers had not told of", told)
+        return told
+
+
+def _newest(page: Sequence[LoggedRevision]) -> dict[Subject, int]:
+    """Return the newest revision of each subject in a page."""
+    newest: dict[Subject, int] = {}
+    for logged in page:
+        newest[logged.subject] = max(logged.revision, newest.get(logged.subject, 0))
+    return newest

@@ -1,0 +1,113 @@
+"""A part that is down costs a bounded wait, then none at all until it is tried again."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import anyio
+
+from prefsync.clock import Clock, SystemClock
+from prefsync.errors import UnavailableError
+
+T = TypeVar("T")  # 3.11 has no type parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+__all__ = ["Breaker", "Guard"]
+
+logger = logging.getLogger("prefsync")
+
+# A single slow answer is no outage; three in a row without a good one between them are.
+_FAILURES_TO_OPEN: Final = 3
+
+# Short enough that service is back within two seconds of the part (reliability figures 9 and 10).
+_FIRST_PAUSE: Final = 0.25
+_LONGEST_PAUSE: Final = 1.0
+
+
+class Breaker:
+    """Remembers that a part is down, lets one caller at a time try it, and spares the others the wait.
+
+    Args:
+        part: As users know it: ``database``, ``cache``.
+        clock: For tests.
+    """
+
+    def __init__(self, part: str, clock: Clock | None = None) -> None:
+        self.part = part
+        self._clock = clock or SystemClock()
+        self._failures = 0
+        self._pause = _FIRST_PAUSE
+        self._retry_at = 0.0
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the last thing known of the part is that it failed for good."""
+        return self._failures >= _FAILURES_TO_OPEN
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last thing known of the part is that it did not answer once."""
+        return self._failures > 0
+
+    def check(self) -> None:
+        """Raise ``UnavailableError`` while the part is known to be down and it is nobody's turn to try."""
+        if self._failures < _FAILURES_TO_OPEN:
+            return
+        now = self._clock.monotonic()
+        if now < self._retry_at:
+            raise UnavailableError(self.part)
+        self._retry_at = now + self._pause  # this caller tries; the others wait for what it finds
+
+    def succeeded(self) -> None:
+        """Note that the part answered."""
+        if self._failures >= _FAILURES_TO_OPEN:
+            logger.warning("the %s answers again", self.part)
+        self._failures = 0
+        self._pause = _FIRST_PAUSE
+
+    def failed(self) -> None:
+        """Note that the part did not answer."""
+        self._failures += 1
+        if self._failures < _FAILURES_TO_OPEN:
+            return
+        if self._failures == _FAILURES_TO_OPEN:
+            logger.warning("the %s does not answer; going on without it until it does", self.part)
+        self._retry_at = self._clock.monotonic() + self._pause
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+
+class Guard:
+    """Runs calls to one part, each with a time limit, behind a breaker.
+
+    Args:
+        part: As users know it.
+        time_limit: Seconds that one call may take.
+        clock: For tests.
+    """
+
+    def __init__(self, part: str, time_limit: float, clock: Clock | None = None) -> None:
+        self.breaker = Breaker(part, clock)
+        self._time_limit = time_limit
+
+    async def __call__(self, call: Coroutine[Any, Any, T]) -> T:
+        """Await a call.
+
+        Raises:
+            UnavailableError: It took too long, the part said that it is out of reach, or it is known to be.
+        """
+        try:
+            self.breaker.check()
+        except UnavailableError:
+            call.close()
+            raise
+        try:
+            with anyio.fail_after(self._time_limit):
+                result = await call
+        except (TimeoutError, UnavailableError) as error:
+            self.breaker.failed()
+            raise UnavailableError(self.breaker.part) from error
+        self.breaker.succeeded()
+        return result

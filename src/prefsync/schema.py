@@ -1,0 +1,457 @@
+"""What a host declares: namespaces as pydantic models, their defaults, their rules, one fingerprint of it all."""
+
+from __future__ import annotations
+
+import logging
+import re
+from base64 import b32hexencode
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic.json_schema import models_json_schema
+
+from prefsync.errors import ConfigurationError, FieldError, UndeclaredNamespaceError
+from prefsync.strictjson import Limits, canonical, digestible, encode, equal, pointer, problems_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    # The class of pydantic's classes has no public name; at run time it is asked of a model.
+    from pydantic._internal._model_construction import ModelMetaclass
+    from pydantic_core import ErrorDetails
+
+    from prefsync.document import NamespaceValues
+else:
+    ModelMetaclass = type(BaseModel)
+
+__all__ = ["Namespace", "OpenPreferences", "Preferences", "Schema"]
+
+logger = logging.getLogger("prefsync")
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+# Paths of the protocol below the mount's prefix (protocol.md section 2).
+RESERVED_NAMES: Final = frozenset(
+    {"schema", "changes", "events", "ws", "ticket", "sync", "history", "export", "erase", "explain", "client"}
+)
+
+
+class _WithNamespace(ModelMetaclass):
+    """Takes ``namespace="..."`` from the class statement; pydantic's own metaclass has a parameter of that name."""
+
+    def __new__(
+        mcs,
+        name: str,
+        bases: tuple[type, ...],
+        body: dict[str, Any],
+        /,
+        *,
+        namespace: str | None = None,
+        **kwargs: Any,
+    ) -> type:
+        cls: Any = super().__new__(mcs, name, bases, body, **kwargs)
+        cls.namespace_name = namespace
+        return cls  # type: ignore[no-any-return]  # the class that is being made
+
+    def __init__(cls, *args: Any, namespace: str | None = None, **kwargs: Any) -> None:  # noqa: N805  # a metaclass
+        del namespace  # __new__ has it
+        super().__init__(*args, **kwargs)
+
+
+class Preferences(BaseModel, metaclass=_WithNamespace):
+    """Base of a typed namespace: every field has a default, types are strict, undeclared fields are refused.
+
+    Example:
+        ```python
+        class Appearance(Preferences, namespace="appearance"):
+            theme: Literal["system", "light", "dark"] = "system"
+        ```
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+    namespace_name: ClassVar[str | None] = None
+
+    if TYPE_CHECKING:
+        # What the metaclass takes, for type checkers, which look for the arguments of a class statement here.
+        def __init_subclass__(cls, *, namespace: str | None = None, **kwargs: Any) -> None: ...
+
+
+class OpenPreferences(  # type: ignore[no-untyped-call]  # pydantic's own __init_subclass__ has no types
+    RootModel[dict[str, JsonValue]], MutableMapping[str, JsonValue], metaclass=_WithNamespace
+):
+    """Base of an open namespace: any JSON under any name, within the limits, for what the host cannot know in advance.
+
+    Example:
+        ```python
+        class Plugins(OpenPreferences, namespace="plugins"):
+            ...
+        ```
+    """
+
+    root: dict[str, JsonValue] = Field(default_factory=dict)
+    namespace_name: ClassVar[str | None] = None
+
+    if TYPE_CHECKING:
+
+        def __init_subclass__(cls, *, namespace: str | None = None, **kwargs: Any) -> None: ...
+
+    def __getitem__(self, name: str) -> JsonValue:
+        """Return the value under a name."""
+        return self.root[name]
+
+    def __setitem__(self, name: str, value: JsonValue) -> None:
+        """Keep a value under a name."""
+        self.root[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        """Take a name away."""
+        del self.root[name]
+
+    def __iter__(self) -> Iterator[str]:  # type: ignore[override]  # a mapping's iteration, not a model's
+        """Iterate over the names."""
+        return iter(self.root)
+
+    def __len__(self) -> int:
+        """Count the names."""
+        return len(self.root)
+
+
+PreferencesModel: TypeAlias = type[Preferences | OpenPreferences]
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """One declared namespace.
+
+    Attributes:
+        name: As in paths and documents.
+        model: The host's class.
+        is_open: Whether any name is taken.
+        defaults: Each declared field's default, in canonical form and declared order; empty for an open namespace.
+        has_number_choices: Whether integers are among what an enumeration or a literal somewhere in it admits.
+    """
+
+    name: str
+    model: PreferencesModel
+    is_open: bool
+    defaults: Mapping[str, JsonValue] = field(default_factory=dict)
+    has_number_choices: bool = False
+
+    def errors_in(self, values: NamespaceValues) -> list[FieldError]:
+        """List what the model refuses, each with its pointer from the document's root."""
+        if self.is_open:
+            return []
+        errors: list[FieldError] = []
+        try:
+            taken: Any = self.model.model_validate_json(encode(values), strict=True)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_context=False, include_input=False)
+            errors = [
+                FieldError(pointer(self.name, *_place(entry, values)), entry["type"], entry["msg"])
+                for entry in found
+            ]
+            wrong = {entry["loc"][0] for entry in found if entry["loc"]}
+            rest = {name: value for name, value in values.items() if name not in wrong}
+            if self.has_number_choices and wrong and rest:
+                errors += self.errors_in(rest)
+            return errors
+        if self.has_number_choices:
+            dumped = taken.model_dump(mode="json", by_alias=True, warnings=False)
+            errors += [
+                FieldError(
+                    pointer(self.name, *place), "literal_error", "Input should be an integer of those allowed"
+                )
+                for place in _mistaken(values, dumped)
+            ]
+        return errors
+
+    def valid_part(self, stored: NamespaceValues) -> NamespaceValues:
+        """Return the declared fields of stored values that the model still takes.
+
+        The rest stays stored: a newer version of the host's code may have put it there.
+        """
+        if self.is_open:
+            return stored
+        declared = {name: value for name, value in stored.items() if name in self.defaults}
+        while declared:
+            errors = self.errors_in(declared)
+            if not errors:
+                break
+            wrong = {error.pointer.split("/", 3)[2] for error in errors if error.pointer.count("/") > 1}
+            wrong = {name for name in declared if pointer(name)[1:] in wrong} or set(declared)
+            logger.warning(
+                "stored values do not fit the declared namespace any more and read as their defaults",
+                extra={"namespace": self.name, "fields": sorted(wrong)},
+            )
+            declared = {name: value for name, value in declared.items() if name not in wrong}
+        return declared
+
+    def shown(self, name: str, value: JsonValue) -> JsonValue:
+        """Return what one stored field of a change shows: its default where the value does not fit by itself.
+
+        Rules over several fields are not asked: the others are not part of the change.
+        """
+        here = pointer(self.name, name)
+        wrong = any((error.pointer + "/").startswith(here + "/") for error in self.errors_in({name: value}))
+        return self.defaults[name] if wrong else value
+
+    def effective(self, stored: NamespaceValues) -> dict[str, JsonValue]:
+        """Return stored values laid over the defaults."""
+        if self.is_open:
+            return dict(stored)
+        valid = self.valid_part(stored) if stored else stored
+        return {name: valid.get(name, default) for name, default in self.defaults.items()}
+
+
+class Schema:
+    """All namespaces of one host.
+
+    Args:
+        models: Subclasses of :class:`Preferences` and :class:`OpenPreferences`, each with its namespace.
+
+    Attributes:
+        namespaces: By name, in declared order.
+        tag: A short fingerprint of names, types and defaults; descriptions do not count.
+        json_schema: JSON Schema 2020-12 of the effective values.
+
+    Raises:
+        ConfigurationError: A name is missing, malformed, reserved or taken twice; a field has no default, or a default
+            breaks the model's own rules.
+    """
+
+    def __init__(self, models: Iterable[PreferencesModel]) -> None:
+        namespaces: dict[str, Namespace] = {}
+        for model in models:
+            namespace = _declare(model)
+            if namespace.name in namespaces:
+                other = namespaces[namespace.name].model.__name__
+                raise ConfigurationError(
+                    f"{other} and {model.__name__} both declare the namespace {namespace.name!r}: rename one"
+                )
+            namespaces[namespace.name] = namespace
+        if not namespaces:
+            raise ConfigurationError(
+                "no namespace is declared: pass at least one subclass of Preferences or OpenPreferences"
+            )
+        self.namespaces: Mapping[str, Namespace] = MappingProxyType(namespaces)
+        self.json_schema: dict[str, Any] = _json_schema(namespaces)
+        self.tag = _tag(self.json_schema)
+
+    def __getitem__(self, name: str) -> Namespace:
+        """Return a namespace by its name.
+
+        Raises:
+            UndeclaredNamespaceError: There is none of this name.
+        """
+        try:
+            return self.namespaces[name]
+        except KeyError:
+            raise UndeclaredNamespaceError(
+                f"no namespace {name[:64]!r}; declared are {', '.join(self.namespaces)}"
+            ) from None
+
+    def of(self, model: type[BaseModel]) -> Namespace:
+        """Return the namespace that a model declares.
+
+        Raises:
+            UndeclaredNamespaceError: The model is not among those this schema was made of.
+        """
+        namespace = next((declared for declared in self.namespaces.values() if declared.model is model), None)
+        if namespace is None:
+            raise UndeclaredNamespaceError(
+                f"{model.__name__} was not declared: add it to the models that PrefSync is made with"
+            )
+        return namespace
+
+    def effective(self, stored: Mapping[str, NamespaceValues]) -> dict[str, dict[str, JsonValue]]:
+        """Return stored values of all declared namespaces laid over the defaults."""
+        return {
+            name: namespace.effective(stored.get(name, {})) for name, namespace in self.namespaces.items()
+        }
+
+
+def _declare(model: PreferencesModel) -> Namespace:
+    given: Any = model  # whatever the type says, this is where a host's mistake shows
+    if not (isinstance(given, type) and issubclass(given, Preferences | OpenPreferences)):
+        raise ConfigurationError(f"{model!r} is no namespace: derive it from Preferences or OpenPreferences")
+    name = model.namespace_name
+    if name is None:
+        raise ConfigurationError(
+            f'{model.__name__} names no namespace: write class {model.__name__}(..., namespace="...")'
+        )
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(f"{model.__name__}: the namespace {name!r} must match {_NAME.pattern}")
+    if name in RESERVED_NAMES:
+        raise ConfigurationError(
+            f"{model.__name__}: the namespace {name!r} is a path of the protocol; choose another name"
+        )
+    if issubclass(model, OpenPreferences):
+        return Namespace(name, model, is_open=True)
+    defaults = MappingProxyType(_defaults(name, model))
+    try:
+        has_number_choices = _has_number_choices(model.model_json_schema())
+    except PydanticInvalidForJsonSchema as error:
+        raise ConfigurationError(
+            f"{model.__name__}: a type of its fields is none of JSON: {error.message}"
+        ) from None
+    return Namespace(name, model, is_open=False, defaults=defaults, has_number_choices=has_number_choices)
+
+
+def _has_number_choices(json_schema: Any) -> bool:
+    match json_schema:
+        case {"enum": [*choices]} if any(isinstance(choice, int) for choice in choices):
+            return True
+        case {"const": int()}:
+            return True
+        case dict():
+            return any(_has_number_choices(value) for value in json_schema.values())
+        case list():
+            return any(_has_number_choices(value) for value in json_schema)
+        case _:
+            return False
+
+
+def _mistaken(given: Any, taken: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Yield the places where ``true`` or ``1.0`` passed for ``1``, or ``1`` for ``true``.
+
+    Pydantic looks choices up by equality, and in Python these are equal.
+    """
+    if isinstance(given, dict) and isinstance(taken, dict):
+        for name in given.keys() & taken.keys():
+            yield from _mistaken(given[name], taken[name], (*place, name))
+    elif isinstance(given, list) and isinstance(taken, list):
+        for index, (one, other) in enumerate(zip(given, taken, strict=False)):
+            yield from _mistaken(one, other, (*place, index))
+    # An integer that is taken for a double is the same number, in JSON and in every store.
+    elif type(given) in {bool, int, float} and type(taken) in {bool, int} - {type(given)} and given == taken:
+        yield place
+
+
+def _defaults(namespace: str, model: type[Preferences]) -> dict[str, JsonValue]:
+    """Return a typed namespace's defaults as JSON, once it is sure that they can serve as such."""
+    wire_names: dict[str, str] = {}
+    for field_name, info in model.model_fields.items():
+        if info.validation_alias not in (None, info.alias) or info.serialization_alias not in (
+            None,
+            info.alias,
+        ):
+            raise ConfigurationError(
+                f"{model.__name__}.{field_name}: give one alias for both directions (Field(alias=...))"
+            )
+        if info.is_required():
+            raise ConfigurationError(
+                f"{model.__name__}.{field_name} has no default: every preference needs one"
+            )
+        wire_names[field_name] = info.alias or field_name
+    try:
+        dumped = [model().model_dump(mode="json", by_alias=True, warnings=False) for _ in range(2)]
+        first, second = ({name: canonical(values[name]) for name in wire_names.values()} for values in dumped)
+        model.model_validate_json(encode(first), strict=True)
+    except ValidationError as error:
+        entry = error.errors()[0]
+        place = ".".join(str(step) for step in entry["loc"]) or "its fields together"
+        raise ConfigurationError(
+            f"{model.__name__}: the default of {place} breaks the model's own rules: {entry['msg']}"
+        ) from None
+    except Exception as error:
+        raise ConfigurationError(
+            f"{model.__name__}: its defaults cannot be written as JSON: {error}"
+        ) from error
+    if not equal(first, second):
+        raise ConfigurationError(
+            f"{model.__name__}: a default_factory gives another value on each call; a default must be constant"
+        )
+    for problem in problems_in(first, Limits(), at=(namespace,)):
+        raise ConfigurationError(
+            f"{model.__name__}: the default at {problem.pointer} cannot be kept: {problem.detail}"
+        )
+    return first
+
+
+def _place(error: ErrorDetails, values: Any) -> Iterator[str | int]:
+    """Keep the steps of a pydantic location that are steps into the value.
+
+    Pydantic also names the member of a union that it tried, or ``[key]``: nothing a client could follow.
+    """
+    here: Any = values
+    for step in error["loc"]:
+        members = here if isinstance(here, dict) else dict(enumerate(here)) if isinstance(here, list) else {}
+        if step in members:
+            here = members[step]
+        elif error["type"] == "missing" and step == error["loc"][-1]:
+            here = None  # a required member: the place where it belongs
+        else:
+            continue
+        yield step
+
+
+def _json_schema(namespaces: Mapping[str, Namespace]) -> dict[str, Any]:
+    keys, definitions = models_json_schema(
+        [(namespace.model, "validation") for namespace in namespaces.values() if not namespace.is_open],
+        ref_template="#/$defs/{model}",
+    )
+    definitions = definitions.get("$defs", {})
+    properties: dict[str, Any] = {}
+    for name, namespace in namespaces.items():
+        if namespace.is_open:
+            properties[name] = {
+                "title": namespace.model.__name__,
+                "type": "object",
+                "additionalProperties": True,
+                "propertyNames": {"maxLength": Limits().name},
+                "maxProperties": Limits().fields,
+                "default": {},
+            }
+            if namespace.model.__doc__:
+                properties[name]["description"] = namespace.model.__doc__
+            continue
+        reference = keys[namespace.model, "validation"]["$ref"].removeprefix("#/$defs/")
+        schema = dict(definitions[reference])
+        schema["properties"] = {
+            name_: {**rules, "default": namespace.defaults[name_]}
+            for name_, rules in schema.get("properties", {}).items()
+        }
+        properties[name] = schema
+    used = {
+        reference: definition
+        for reference, definition in definitions.items()
+        if _is_referred(reference, properties, definitions)
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Preferences",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        **({"$defs": used} if used else {}),
+    }
+
+
+def _is_referred(reference: str, *trees: Any) -> bool:
+    wanted = f'"#/$defs/{reference}"'.encode()
+    return any(wanted in encode(tree) for tree in trees)
+
+
+def _tag(json_schema: dict[str, Any]) -> str:
+    digest = blake2b(digestible(_without_words(json_schema)), digest_size=5).digest()
+    return b32hexencode(digest).decode().lower()
+
+
+def _without_words(value: Any, *, names: bool = False) -> Any:
+    """Drop titles and descriptions of a JSON Schema, but no property that happens to have such a name."""
+    match value:
+        case dict():
+            return {
+                name: _without_words(item, names=name in {"properties", "$defs"} and not names)
+                for name, item in value.items()
+                if names or name not in {"title", "description"}
+            }
+        case list():
+            return [_without_words(item) for item in value]
+        case _:
+            return value

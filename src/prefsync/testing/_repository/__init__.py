@@ -1,0 +1,1 @@
+"""The repository's contract, in parts by subject matter; ``prefsync.testing.repository`` puts them together."""

@@ -1,0 +1,298 @@
+"""One mount's parts, built from settings or handed in, opened and closed together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING, Final, Self
+
+import anyio
+
+from prefsync.adapters.memory import MemoryCache, MemoryNotifier, MemoryRateLimiter
+from prefsync.caching import CachedDocuments
+from prefsync.clock import Clock, SystemClock
+from prefsync.errors import ConfigurationError, UnavailableError
+from prefsync.feed import ChangeFeed
+from prefsync.handle import PreferencesHandle
+from prefsync.http.handlers import ApiOptions, PreferencesApi
+from prefsync.hub import Hub
+from prefsync.relay import Relay
+from prefsync.resilience import Guard
+from prefsync.schema import PreferencesModel, Schema
+from prefsync.service import PreferenceService
+from prefsync.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prefsync.adapters.redis import RedisLink
+    from prefsync.document import Subject
+    from prefsync.ports import (
+        ChangeNotifier,
+        PreferenceCache,
+        PreferenceRepository,
+        RateLimiter,
+        TokenVerifier,
+    )
+    from prefsync.strictjson import Limits
+
+__all__ = ["Parts", "Runtime"]
+
+logger = logging.getLogger("prefsync")
+
+# Seconds that one call to the repository may take, the wait for a free connection included.
+_DATABASE_LIMIT: Final = 5.0
+
+# Seconds between two looks at whether the database answers; reads from the cache do not find out by themselves.
+_PULSE: Final = 1.0
+
+# Seconds between two rounds of trimming, and what they leave: claimed keys for a day (protocol.md, "Retries"), changes
+# for as long as a client that comes back from a holiday may want to catch up.
+_TRIM_EVERY: Final = 600.0
+_TRIM_PAUSE: Final = 0.1
+_REQUESTS_KEPT_MS: Final = 24 * 3_600 * 1_000
+_CHANGES_KEPT_MS: Final = 30 * 24 * 3_600 * 1_000
+_TRIM_BATCH: Final = 1_000
+
+
+class Parts:
+    """Adapters that the host builds by hand instead of naming them by settings; each may be left out.
+
+    Args:
+        repository: Where documents are kept.
+        cache: What repeats them.
+        notifier: Who tells the other processes.
+        limiter: Who counts requests.
+        verifier: Who verifies tokens.
+    """
+
+    def __init__(
+        self,
+        *,
+        repository: PreferenceRepository | None = None,
+        cache: PreferenceCache | None = None,
+        notifier: ChangeNotifier | None = None,
+        limiter: RateLimiter | None = None,
+        verifier: TokenVerifier | None = None,
+    ) -> None:
+        self.repository = repository
+        self.cache = cache
+        self.notifier = notifier
+        self.limiter = limiter
+        self.verifier = verifier
+
+
+class Runtime:
+    """Everything behind one mount. Opened as often as it is used, closed with the last use.
+
+    Args:
+        models: The namespaces.
+        settings: From the environment where left out.
+        parts: Adapters built by hand.
+        limits: How large documents may be.
+        options: What the host settles about the protocol.
+        authenticates: Whether tokens are verified here; else the host's own authentication says who calls.
+        clock: For tests.
+
+    Raises:
+        ConfigurationError: Something cannot work as it was set up; nothing was opened.
+    """
+
+    def __init__(
+        self,
+        models: Iterable[PreferencesModel],
+        *,
+        settings: Settings | None = None,
+        parts: Parts | None = None,
+        limits: Limits | None = None,
+        options: ApiOptions | None = None,
+        authenticates: bool = True,
+        clock: Clock | None = None,
+    ) -> None:
+        self.schema = Schema(models)
+        self.settings = settings or Settings.from_environment()
+        parts = parts or Parts()
+        clock = clock or SystemClock()
+        self._link = link = _link(self.settings)
+        self.repository = _repository(self.settings) if parts.repository is None else parts.repository
+        self.cache = _cache(self.settings, link, clock) if parts.cache is None else parts.cache
+        self.notifier = _notifier(link) if parts.notifier is None else parts.notifier
+        self.limiter = _limiter(self.settings, link, clock) if parts.limiter is None else parts.limiter
+        self.verifier = parts.verifier
+        if authenticates and self.verifier is None:
+            self.verifier = _verifier(self.settings, clock)
+        self._clock = clock
+        self._database = Guard("database", _DATABASE_LIMIT, clock)
+        self._hub = Hub(self.notifier)
+        documents = CachedDocuments(self.repository, self.cache, self._database)
+        self.service = PreferenceService(
+            self.schema, self.repository, documents, self.notifier, self._database, limits=limits, clock=clock
+        )
+        self._relay = Relay(
+            self.repository,
+            self.cache,
+            documents,
+            self.notifier,
+            self._database,
+            clock,
+            shared=not self._is_local(),
+        )
+        feed = ChangeFeed(self.service, self.repository, self._hub, self._database, clock)
+        self.api = PreferencesApi(self.service, feed, self.limiter, self.verifier, clock, options)
+        self._users = 0
+        self._opening = anyio.Lock()
+        self._stack = AsyncExitStack()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its parts are open."""
+        return self._users > 0
+
+    def handle(self, subject: Subject) -> PreferencesHandle:
+        """Return a subject's typed handle."""
+        return PreferencesHandle(self.service, subject)
+
+    async def __aenter__(self) -> Self:
+        async with self._opening:
+            if self._users == 0:
+                await self._open()
+            self._users += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        async with self._opening:
+            self._users -= 1
+            if self._users == 0:
+                await self._stack.aclose()
+
+    async def _open(self) -> None:
+        if _is_one_of_several_workers() and self._is_local():
+            logger.warning(
+                "this process seems to be one of several, but cache, notifier and limits are its own:"
+                " set PREFSYNC_REDIS_URL, or changes made by another worker are seen about a second late and limits"
+                " hold per worker"
+            )
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.repository)
+            if self._link is not None:
+                # Two databases on one Redis, of two mounts say, must not see one another's documents.
+                self._link.prefix = f"{self.settings.redis_prefix}:{await self.repository.identity()}"
+            for part in (self.cache, self.notifier, self.limiter, self.verifier):
+                if part is not None and hasattr(part, "__aenter__"):
+                    await stack.enter_async_context(part)
+            # A task of its own: whoever closes may be another task than the one that opened.
+            background = asyncio.create_task(self._work(), name="prefsync")
+            stack.push_async_callback(_end, background)
+            self._stack = stack.pop_all()
+
+    async def _work(self) -> None:
+        async with anyio.create_task_group() as tasks:
+            for work in (self._hub.run, self._relay.run, self._feel_the_pulse, self._trim):
+                tasks.start_soon(work)
+
+    def _is_local(self) -> bool:
+        return isinstance(self.cache, MemoryCache) or isinstance(self.notifier, MemoryNotifier)
+
+    async def _feel_the_pulse(self) -> None:
+        """Find out that the database is away, or back, while nobody asks it for anything."""
+        while True:
+            await anyio.sleep(_PULSE)
+            try:
+                await self._database(self.repository.ping())
+            except UnavailableError:
+                logger.debug("the database does not answer")
+
+    async def _trim(self) -> None:
+        """Forget old changes and claimed keys, a little at a time."""
+        while True:
+            now = self._clock.now()
+            try:
+                removed = await self._database(
+                    self.repository.trim(
+                        changes_before=now - _CHANGES_KEPT_MS,
+                        requests_before=now - _REQUESTS_KEPT_MS,
+                        limit=_TRIM_BATCH,
+                    )
+                )
+            except UnavailableError:
+                logger.debug("old changes could not be trimmed; tried again later")
+                removed = 0
+            await anyio.sleep(_TRIM_PAUSE if removed else _TRIM_EVERY)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def _is_one_of_several_workers() -> bool:
+    """Guess whether a server started more processes like this one; servers do not tell.
+
+    uvicorn, granian and hypercorn start workers by multiprocessing; gunicorn names itself in the environment.
+    """
+    if multiprocessing.parent_process() is not None:
+        return True
+    workers = os.environ.get("WEB_CONCURRENCY", "1")
+    return workers.isdigit() and int(workers) > 1
+
+
+def _link(settings: Settings) -> RedisLink | None:
+    if settings.redis_url is None:
+        return None
+    from prefsync.adapters.redis import RedisLink  # only where Redis is used
+
+    return RedisLink(settings.redis_url, prefix=settings.redis_prefix)
+
+
+def _repository(settings: Settings) -> PreferenceRepository:
+    from prefsync.adapters.sqlalchemy import SqlAlchemyRepository
+
+    return SqlAlchemyRepository(settings.database_url, pool_size=settings.pool_size)
+
+
+def _cache(settings: Settings, link: RedisLink | None, clock: Clock) -> PreferenceCache:
+    if link is None:
+        return MemoryCache(settings.cache_ttl, clock=clock)
+    from prefsync.adapters.redis import RedisCache
+
+    return RedisCache(link, settings.cache_ttl)
+
+
+def _notifier(link: RedisLink | None) -> ChangeNotifier:
+    if link is None:
+        return MemoryNotifier()
+    from prefsync.adapters.redis import RedisNotifier
+
+    return RedisNotifier(link)
+
+
+def _limiter(settings: Settings, link: RedisLink | None, clock: Clock) -> RateLimiter:
+    if link is None:
+        return MemoryRateLimiter(settings.rate_limit, clock)
+    from prefsync.adapters.limits import LimitsRateLimiter
+
+    return LimitsRateLimiter(settings.rate_limit, link, clock)
+
+
+def _verifier(settings: Settings, clock: Clock) -> TokenVerifier:
+    if settings.jwt_key is None:
+        raise ConfigurationError(
+            "PREFSYNC_JWT_KEY is not set, so no token can be verified; set a shared secret"
+            ' (python -c "import secrets; print(secrets.token_urlsafe(48))") or a public key,'
+            " or hand over your own authentication"
+        )
+    from prefsync.adapters.jwt import JwtVerifier
+
+    return JwtVerifier(
+        settings.jwt_key,
+        algorithms=settings.jwt_algorithms,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        leeway=settings.jwt_leeway,
+        tenant_claim=settings.jwt_tenant_claim,
+        clock=clock,
+    )

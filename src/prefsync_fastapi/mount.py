@@ -1,0 +1,295 @@
+"""The FastAPI mount: ``app.include_router(prefsync.router, prefix="/preferences")``."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.responses import Response
+
+from prefsync.document import Identity, Subject
+from prefsync.errors import MalformedError, PrefsyncError
+from prefsync.http import ClientGoneError, HttpResponse
+from prefsync.http.problems import answer, answer_status
+from prefsync.wiring import Parts, Runtime
+from prefsync_fastapi.openapi import documented_routes
+from prefsync_fastapi.translate import reader_of, request_from, send_response
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from starlette.types import Receive, Scope, Send
+
+    from prefsync.clock import Clock
+    from prefsync.handle import PreferencesHandle
+    from prefsync.http.handlers import ApiOptions
+    from prefsync.schema import PreferencesModel
+    from prefsync.settings import Settings
+    from prefsync.strictjson import Limits
+
+__all__ = ["PrefSync"]
+
+
+class _Below(Convertor[str]):
+    """Matches nothing, or a slash and whatever follows it, line breaks too: all that is below a prefix."""
+
+    # Starlette ends every path's pattern with $, which also matches before a line break at the end.
+    regex = r"(?:/[\s\S]*)?(?!\n)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("prefsync_below", _Below())
+
+_PATH: Final = "prefsync_path"
+
+# Marks, in an ASGI scope, a request of the protocol's on its way through the host's dependencies.
+_OWN: Final = "prefsync_protocol"
+
+# Whom such a request names where nobody overrides it: the protocol authenticates, and refuses in its own words.
+_BY_PROTOCOL: Final = object()
+
+# Nobody reads it, but middlewares take an app that answers nothing for a broken one.
+_CLIENT_GONE: Final = 400
+
+_BEARER: Final = HTTPBearer(
+    scheme_name="preferences",
+    bearerFormat="JWT",
+    description="An OAuth 2.0 access token with the scopes `preferences:read` and `preferences:write`.",
+    auto_error=False,
+)
+
+
+class PrefSync:
+    """Preference sync for a FastAPI app.
+
+    Args:
+        models: The namespaces: subclasses of ``Preferences`` and ``OpenPreferences``.
+        authenticate: A FastAPI dependency that returns who calls: a user's id, a ``Subject`` or an
+        ``Identity``. Without
+            it, bearer tokens are verified as the settings say.
+        settings: From the environment (``PREFSYNC_...``) where left out.
+        parts: Adapters built by hand.
+        limits: How large documents may be.
+        options: What a host can settle about the protocol.
+        clock: For tests.
+
+    Attributes:
+        router: To be included under a prefix; starts and stops everything with the app.
+        runtime: What is behind it, framework-free.
+
+    Raises:
+        ConfigurationError: Something cannot work as it was set up.
+
+    Example:
+        ```python
+        prefsync = PrefSync([Appearance])
+        app = FastAPI()
+        app.include_router(prefsync.router, prefix="/preferences")
+        ```
+    """
+
+    def __init__(
+        self,
+        models: Iterable[PreferencesModel],
+        *,
+        authenticate: Callable[..., Any] | None = None,
+        settings: Settings | None = None,
+        parts: Parts | None = None,
+        limits: Limits | None = None,
+        options: ApiOptions | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.runtime = Runtime(
+            models,
+            settings=settings,
+            parts=parts,
+            limits=limits,
+            options=options,
+            authenticates=authenticate is None,
+            clock=clock,
+        )
+        # Attributes, so that a host's tests can name them in app.dependency_overrides.
+        self.caller: Callable[..., Any] = authenticate or self.verified
+        self.preferences: Callable[..., Any] = self._preferences_dependency()
+        self.router = APIRouter(lifespan=self.lifespan)
+        endpoint = self._endpoint()
+        self.router.routes.append(_ProtocolRoute(self.runtime, endpoint, direct=authenticate is None))
+        security = Depends(_BEARER if authenticate is None else authenticate)
+        self.router.routes.extend(documented_routes(self.runtime.schema, [security]))
+
+    @asynccontextmanager
+    async def lifespan(self, app: Any) -> AsyncIterator[None]:
+        """Open everything for as long as the app runs; may be used more than once at a time.
+
+        The router brings it along. A host that composes its own lifespan, or mounts the router where no
+        lifespan runs (in a sub-application), enters it there: ``async with prefsync.lifespan(app): ...``.
+        """
+        mounts: list[PrefSync] = getattr(app.state, "prefsync", [])
+        app.state.prefsync = mounts
+        async with self.runtime:
+            mounts.append(self)  # once for each time it is entered
+            try:
+                yield
+            finally:
+                mounts.remove(self)
+
+    async def verified(self, request: Request) -> Any:
+        """Return who calls, by the bearer token: the dependency where the host hands over none of its own.
+
+        Raises:
+            HTTPException: 401, or 429 where too many bad tokens came from one address.
+        """
+        if request.scope.get(_OWN):
+            return _BY_PROTOCOL
+        try:
+            return await self.runtime.api.authenticate(request_from(request.scope, request.receive, ""))
+        except PrefsyncError as error:
+            raise _RefusedError(error) from error
+
+    def _preferences_dependency(self) -> Callable[..., Any]:
+        """Make the dependency that gives a request's user's typed handle."""
+
+        async def preferences(caller: Any = Depends(self.caller)) -> PreferencesHandle:
+            return self.runtime.handle(_identity(caller).subject)
+
+        return preferences
+
+    def _endpoint(self) -> Callable[..., Any]:
+        """Make the endpoint that is run where dependencies of the host's stand before it."""
+
+        async def answer_protocol(request: Request, caller: Any = Depends(self.caller)) -> Response:
+            _require_open(self.runtime)
+            path = request.path_params.get(_PATH, "")
+            translated = request_from(request.scope, request.receive, path)
+            translated.read = reader_of(request)
+            identity = None if caller is _BY_PROTOCOL else _identity(caller)
+            return _starlette(await self.runtime.api.handle(translated, identity))
+
+        return answer_protocol
+
+
+class _RefusedError(HTTPException):
+    """A refusal of the protocol's, in a form that the host's own error handlers understand."""
+
+    def __init__(self, error: PrefsyncError) -> None:
+        self.response = answer(error)
+        headers = {name.decode(): value.decode() for name, value in self.response.headers}
+        kept = {name: value for name, value in headers.items() if name in {"www-authenticate", "retry-after"}}
+        super().__init__(self.response.status, str(error), kept)
+
+
+class _ProtocolRoute(APIRoute):
+    """Takes every path and method below the prefix, so that errors too are told in the protocol's words.
+
+    FastAPI's solving of dependencies costs more than all the rest of a cached read. Where there are none to
+    solve, it is passed over.
+    """
+
+    def __init__(self, runtime: Runtime, endpoint: Callable[..., Any], *, direct: bool) -> None:
+        super().__init__(
+            f"{{{_PATH}:prefsync_below}}",
+            endpoint,
+            include_in_schema=False,
+            response_class=Response,
+            name="prefsync",
+            operation_id="prefsync",
+        )
+        # None of them is refused here: the protocol answers 405 itself, and FastAPI knows no "all methods".
+        self.methods = set()
+        self._runtime = runtime
+        self._direct = direct
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not (self._direct and _is_unguarded(scope, self)):
+            scope[_OWN] = True
+            await super().handle(scope, receive, send)
+            return
+        _require_open(self._runtime)
+        path = scope["path_params"].get(_PATH, "")
+        try:
+            response = await self._runtime.api.handle(request_from(scope, receive, path))
+        except ClientGoneError:
+            response = HttpResponse(_CLIENT_GONE)
+        await send_response(response, send)
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except _RefusedError as refusal:
+                return _starlette(refusal.response)
+            except StarletteHTTPException as refusal:
+                return _starlette(answer_status(refusal.status_code, str(refusal.detail), refusal.headers))
+            except RequestValidationError:
+                return _starlette(
+                    answer(MalformedError("the request lacks what the host's authentication needs"))
+                )
+            except ClientGoneError:
+                return Response(status_code=_CLIENT_GONE)
+
+        return handle
+
+
+def _require_open(runtime: Runtime) -> None:
+    """Say what to do where no lifespan has run: in a mounted sub-application, or where the server was told so."""
+    if not runtime.is_open:
+        raise RuntimeError(
+            "prefsync was not started, because no lifespan ran: do not mount the app as a sub-application of another,"
+            " or enter it yourself in the outer app's lifespan: async with prefsync.lifespan(app)"
+        )
+
+
+def _is_unguarded(scope: Scope, route: APIRoute) -> bool:
+    """Tell whether no dependency of the host's, and no override, stands before a route.
+
+    FastAPI keeps what an include adds in a context that has no public name. Where it is not found as
+    expected the answer is no, and the request goes the long way: a change there costs time, never a skipped
+    check.
+    """
+    if getattr(scope.get("app"), "dependency_overrides", None):
+        return False
+    context = scope.get("fastapi", {}).get("effective_route_context")
+    return (
+        context is not None
+        and getattr(context, "original_route", None) is route
+        and getattr(context, "dependencies", None) == []
+        and getattr(context, "max_body_size", 0) is None
+    )
+
+
+def _identity(caller: Any) -> Identity:
+    """Return whom the host's authentication named.
+
+    Raises:
+        TypeError: It returned something else than an id, a ``Subject`` or an ``Identity``.
+    """
+    match caller:
+        case Identity():
+            return caller
+        case Subject():
+            return Identity(caller)
+        case str():
+            return Identity(Subject(caller))
+        case _:
+            raise TypeError(
+                f"authenticate must return a user id (str), a Subject or an Identity, not {type(caller).__name__}"
+            )
+
+
+def _starlette(response: HttpResponse) -> Response:
+    translated = Response(response.body, response.status)
+    translated.raw_headers = response.headers
+    return translated

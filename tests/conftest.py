@@ -1,0 +1,100 @@
+"""The servers that tests run against: real ones, found or started.
+
+Where none can be had, a test is skipped with a line that says why; with ``CI`` set it fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+import pytest
+import redis
+
+from tests.servers import (
+    PrivatePostgres,
+    PrivateRedis,
+    PrivateServer,
+    ServerUnavailableError,
+    create_database,
+    drop_database,
+    local_postgres,
+    local_redis,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Server = TypeVar("Server", bound=PrivateServer)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run async tests on asyncio: the drivers of PostgreSQL and Redis know nothing else."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A plain ``postgresql://`` URL to an empty database of this run, dropped at its end.
+
+    On the server of ``PREFSYNC_TEST_POSTGRES_URL``, else on 127.0.0.1:5432, else on a private one.
+    """
+    with contextlib.ExitStack() as stack:
+        server = os.environ.get("PREFSYNC_TEST_POSTGRES_URL") or local_postgres()
+        if server is None:
+            server = stack.enter_context(_available(PrivatePostgres)).url
+        name = f"prefsync_test_{secrets.token_hex(8)}"
+        url = create_database(server, name)
+        stack.callback(drop_database, server, name)
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A ``redis://`` URL. Others may use the server too: keep to ``redis_prefix``, and never flush.
+
+    The server of ``PREFSYNC_TEST_REDIS_URL``, else 127.0.0.1:6379, else a private one.
+    """
+    with contextlib.ExitStack() as stack:
+        url = os.environ.get("PREFSYNC_TEST_REDIS_URL") or local_redis()
+        yield url or stack.enter_context(_available(PrivateRedis)).url
+
+
+@pytest.fixture
+def redis_prefix(redis_url: str) -> Iterator[str]:
+    """A prefix for this test's keys and channels; its keys are deleted afterwards."""
+    prefix = f"prefsync-test-{secrets.token_hex(8)}:"
+    yield prefix
+    with redis.Redis.from_url(redis_url) as client:
+        for key in client.scan_iter(f"{prefix}*", count=1000):
+            client.unlink(key)
+
+
+@pytest.fixture
+def private_redis() -> Iterator[Callable[[], PrivateRedis]]:
+    """Start Redis servers that a test may break; each call gives another one, and all end with the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda: stack.enter_context(_available(PrivateRedis))
+
+
+@pytest.fixture
+def private_postgres() -> Iterator[Callable[[], PrivatePostgres]]:
+    """Start PostgreSQL servers that a test may break; each call gives another one, and all end with the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda: stack.enter_context(_available(PrivatePostgres))
+
+
+def _available(kind: Callable[[], Server]) -> Server:
+    try:
+        return kind()
+    except ServerUnavailableError as error:
+        _refuse(str(error))
+
+
+def _refuse(reason: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(f"{reason} (with CI set, real servers are a must)")
+    pytest.skip(reason)

@@ -1,0 +1,81 @@
+"""Every notifier keeps the contract."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefsync.adapters.memory import MemoryNotifier
+from prefsync.adapters.redis import RedisLink, RedisNotifier
+from prefsync.testing import NotifierContract, NotifierOutageContract
+from tests.contracts.support import Cut, patient_link, proxy_to, through
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from prefsync.testing import Outage
+    from tests.servers import TcpProxy
+
+
+class TestMemory(NotifierContract):
+    """In this process."""
+
+    async def open_subscriptions(self, notifier: MemoryNotifier) -> int:
+        """Look inside."""
+        return len(notifier._subscriptions)
+
+    @pytest.fixture
+    async def notifier(self) -> AsyncIterator[MemoryNotifier]:
+        """A notifier of its own for each test."""
+        async with MemoryNotifier() as notifier:
+            yield notifier
+
+
+async def subscribers(notifier: RedisNotifier) -> int:
+    """Ask Redis how many connections listen on a notifier's channel."""
+    _, count = (await notifier._link.client.execute_command("PUBSUB", "NUMSUB", notifier._channel))[:2]
+    return int(count)
+
+
+class TestRedis(NotifierContract):
+    """Redis, with two links as in two processes."""
+
+    async def open_subscriptions(self, notifier: RedisNotifier) -> int:
+        """Ask Redis."""
+        return await subscribers(notifier)
+
+    @pytest.fixture
+    async def notifier(self, redis_url: str, redis_prefix: str) -> AsyncIterator[RedisNotifier]:
+        """A notifier under the test's own prefix."""
+        async with RedisNotifier(patient_link(redis_url, redis_prefix)) as notifier:
+            yield notifier
+
+    @pytest.fixture
+    async def twin(self, redis_url: str, redis_prefix: str) -> AsyncIterator[RedisNotifier]:
+        """Another link to the same Redis."""
+        async with RedisNotifier(patient_link(redis_url, redis_prefix)) as twin:
+            yield twin
+
+
+class TestLostRedis(NotifierOutageContract):
+    """Redis behind a network that can be cut."""
+
+    @pytest.fixture
+    async def proxy(self, redis_url: str) -> AsyncIterator[TcpProxy]:
+        """The network."""
+        async with proxy_to(redis_url) as proxy:
+            yield proxy
+
+    @pytest.fixture
+    async def notifier(
+        self, redis_url: str, redis_prefix: str, proxy: TcpProxy
+    ) -> AsyncIterator[RedisNotifier]:
+        """A notifier on its other side."""
+        async with RedisNotifier(RedisLink(through(proxy, redis_url), prefix=redis_prefix)) as notifier:
+            yield notifier
+
+    @pytest.fixture
+    def outage(self, proxy: TcpProxy) -> Outage:
+        """Connections are cut."""
+        return Cut(proxy)

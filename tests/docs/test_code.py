@@ -1,0 +1,174 @@
+"""What the documentation shows works: every page's Python runs, and does what the page says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx2
+from fastapi.testclient import TestClient
+
+from prefsync import Parts, Runtime, Subject
+from tests.docs.pages import as_module, blocks, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import ModuleType
+
+    from fastapi import FastAPI
+
+
+def test_readme(run: Callable[[str], ModuleType], bearer: Callable[[str], dict[str, str]]) -> None:
+    """The first screen is an app: its endpoint and its mounted paths answer."""
+    page = run("README.md")
+    with TestClient(page.app) as client:
+        assert client.get("/dashboard").status_code == 401
+        assert client.get("/dashboard", headers=bearer("alice")).json() == "system"
+        changed = client.patch("/preferences/appearance", json={"theme": "dark"}, headers=bearer("alice"))
+        assert changed.json() == {"theme": "dark"}
+        assert client.get("/dashboard", headers=bearer("alice")).json() == "dark"
+
+
+def test_readme_shows_the_whole_app_in_few_lines() -> None:
+    """What a reader has to write fits a screen: ten lines that are neither import nor blank, or about that."""
+    (first, *_) = blocks("README.md", "python")
+    lines = [line for line in first.code.splitlines() if line and not line.startswith(("from ", "import "))]
+    assert len(lines) <= 10
+
+
+def test_guide(run: Callable[[str], ModuleType], bearer: Callable[[str], dict[str, str]]) -> None:
+    """The guide's app works, shows its docstrings as descriptions, and answers errors as the guide says."""
+    page = run("docs/guide.md")
+    with TestClient(page.app) as client:
+        schema = client.get("/preferences/schema", headers=bearer("alice")).json()
+        appearance = schema["properties"]["appearance"]
+        assert appearance["description"] == "How the app looks."
+        assert appearance["properties"]["theme"]["description"] == "Light, dark, or as the device is set."
+        plugins = client.get("/preferences/plugins", headers=bearer("alice")).json()
+        assert plugins == {"spelling": {"language": "en"}}
+        assert client.get("/editor", headers=bearer("alice")).json() == {"font_size": 14}
+        assert "/preferences/appearance" in client.get("/openapi.json").json()["paths"]
+    page.own_app.dependency_overrides.clear()
+    with TestClient(page.own_app) as client:
+        refused = client.get("/preferences")
+        assert refused.status_code == 401
+        assert refused.json()["type"] == "urn:prefsync:problem:unauthenticated"
+        client.cookies["session"] = "s3cr3t"
+        assert client.get("/theme").json() == "system"
+
+
+def test_guide_names_every_reserved_name() -> None:
+    """The names that no namespace may have are those in the code."""
+    from prefsync.schema import RESERVED_NAMES
+
+    (rule,) = [line for line in text_of("docs/guide.md").splitlines() if line.startswith("| Names |")]
+    assert set(re.findall(r"`([a-z]+)`", rule)) == RESERVED_NAMES
+
+
+async def test_production(run: Callable[[str], ModuleType]) -> None:
+    """Scripts write and erase, the host's own engine serves, and CORS lets the protocol's headers through."""
+    page = run("docs/production.md")
+    models = [page.Appearance, page.Plugins]
+    await page.enlarge(["alice", "bob"])
+    async with Runtime(models, authenticates=False) as runtime:
+        assert (await runtime.handle(Subject("alice")).get(page.Appearance)).font_size == 18
+    await page.forget("alice")
+    async with Runtime(models, authenticates=False) as runtime:
+        assert (await runtime.handle(Subject("alice")).get(page.Appearance)).font_size == 14
+        assert (await runtime.handle(Subject("bob")).get(page.Appearance)).font_size == 18
+    parts = Parts(repository=page.parts.repository)
+    async with Runtime(models, parts=parts, authenticates=False) as runtime:
+        await runtime.handle(Subject("carol")).update(page.Plugins, spelling=None)
+        assert dict(await runtime.handle(Subject("carol")).get(page.Plugins)) == {"spelling": None}
+    await page.engine.dispose()
+
+    transport = httpx2.ASGITransport(page.app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        asked = {"Origin": "https://app.example.com", "Access-Control-Request-Method": "PATCH"}
+        asked["Access-Control-Request-Headers"] = "authorization,content-type,if-match,prefsync-min-revision"
+        assert (await client.options("/preferences", headers=asked)).status_code == 200
+        shown = (await client.get("/", headers=asked)).headers["Access-Control-Expose-Headers"]
+        assert {"ETag", "Prefsync-Revision", "RateLimit", "RateLimit-Policy", "Retry-After"} <= set(
+            shown.split(", ")
+        )
+
+
+def test_settings(run: Callable[[str], ModuleType]) -> None:
+    """The settings page's mounts can be made."""
+    page = run("docs/settings.md")
+    assert page.strict.runtime.service.limits.body == 32 * 1024
+
+
+async def test_protocol_follows(
+    run: Callable[[str], ModuleType], example_app: FastAPI, bearer: Callable[[str], dict[str, str]]
+) -> None:
+    """The protocol page's client has, after each write and each reset, what a read returns."""
+    follow = run("docs/protocol.md").follow
+    mirror: dict[str, Any] = {}
+    async with (
+        example_app.router.lifespan_context(example_app),
+        httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(example_app), base_url="http://test", headers=bearer("alice")
+        ) as client,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(follow, client, mirror)
+        for method, path, body in [
+            ("PATCH", "/appearance", {"theme": "dark"}),
+            ("PATCH", "/plugins", {"foo": {"a": 1}, "bar": 2}),
+            ("PATCH", "/plugins", {"foo": None}),
+            ("PUT", "/editor", {"rulers": [80]}),
+            ("DELETE", "", None),
+        ]:
+            answer = await client.request(method, f"/preferences{path}", json=body)
+            assert answer.status_code == 200
+            state = (await client.get("/preferences")).json()["values"]
+            with anyio.fail_after(10):
+                while mirror != state:  # what the page's client does is seen only here
+                    await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+
+
+async def test_protocol_names_paths_that_are_there(
+    example_app: FastAPI, bearer: Callable[[str], dict[str, str]]
+) -> None:
+    """Every method and path of the protocol page is answered."""
+    rows = re.findall(r"^\| `([A-Z]+) (/[^`]*)` \|", text_of("docs/protocol.md"), re.MULTILINE)
+    assert len(rows) == 10
+    async with (
+        example_app.router.lifespan_context(example_app),
+        httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(example_app), base_url="http://test", headers=bearer("alice")
+        ) as client,
+    ):
+        for method, path in rows:
+            url = f"/preferences{path.replace('{ns}', 'editor')}"
+            body = {} if method in {"PUT", "PATCH"} else None
+            answer = await client.request(method, url, json=body, params={"since": "0"})
+            assert answer.status_code == 200, (method, path, answer.text)
+
+
+def test_adapters(run: Callable[[str], ModuleType]) -> None:
+    """The adapters page can be read as one module."""
+    page = run("docs/adapters.md")
+    assert type(page.prefsync.runtime.cache) is page.FileCache
+
+
+def test_adapters_example_keeps_the_contract(tmp_path: Path) -> None:
+    """The cache on the adapters page passes the contract suite, run as the page says."""
+    module = tmp_path / "test_page.py"
+    module.write_text(as_module("docs/adapters.md").rpartition("from prefsync import Parts")[0])
+    options = ["-q", "-p", "no:cacheprovider", f"--rootdir={tmp_path}"]
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, str(module)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert int(re.findall(r"(\d+) passed", ran.stdout)[0]) > 20

@@ -1,0 +1,86 @@
+"""The FastAPI mount keeps the wire protocol: one suite, on three kinds of host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefsync.testing.mount import MountContract
+from prefsync.testing.mount.changes import ChangesContract
+from prefsync.testing.mount.coding import CodingContract
+from prefsync.testing.mount.documents import DocumentsContract
+from prefsync.testing.mount.errors import ErrorsContract
+from prefsync.testing.mount.fidelity import FidelityContract
+from prefsync.testing.mount.limits import LimitsContract
+from prefsync.testing.mount.rates import RatesContract
+from prefsync.testing.mount.retries import RetriesContract
+from prefsync.testing.mount.scopes import ScopesContract
+from prefsync.testing.mount.tokens import TokensContract
+from prefsync.testing.mount.waiting import WaitingContract
+
+if TYPE_CHECKING:
+    from tests.http.conftest import InProcessHost, UvicornHost
+
+
+class TestInMemory(MountContract):
+    """In this process, on SQLite, with cache, notifier and limiter in memory."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def host(cls, sqlite_host: InProcessHost) -> InProcessHost:
+        """Who runs the app under test."""
+        return sqlite_host
+
+
+class TestPostgresAndRedis(MountContract):
+    """In this process, on PostgreSQL and Redis."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def host(cls, postgres_host: InProcessHost) -> InProcessHost:
+        """Who runs the app under test."""
+        return postgres_host
+
+
+class TestGuarded(
+    DocumentsContract,
+    LimitsContract,
+    WaitingContract,
+    ErrorsContract,
+    TokensContract,
+    ScopesContract,
+    RatesContract,
+):
+    """In this process, with a dependency and a middleware of the host's before the mount: the way through FastAPI.
+
+    Left out is what comes after the request has been handed over.
+    """
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def host(cls, guarded_host: InProcessHost) -> InProcessHost:
+        """Who runs the app under test."""
+        return guarded_host
+
+
+class TestUvicorn(
+    FidelityContract,
+    RetriesContract,
+    LimitsContract,
+    CodingContract,
+    ChangesContract,
+    WaitingContract,
+    ErrorsContract,
+    TokensContract,
+):
+    """The example app as it is, in two processes under a real server, on PostgreSQL and Redis.
+
+    Left out is what no server and no second process has a part in.
+    """
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def host(cls, uvicorn_host: UvicornHost) -> UvicornHost:
+        """Who runs the app under test."""
+        return uvicorn_host
