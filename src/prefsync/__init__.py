@@ -21,7 +21,7 @@ from prefsync.errors import (
     UndeclaredNamespaceError,
 )
 from prefsync.handle import PreferencesHandle
-from prefsync.http.handlers import ApiOptions
+from prefsync.http.options import ApiOptions
 from prefsync.ports import Rate
 from prefsync.schema import OpenPreferences, Preferences, Schema
 from prefsync.settings import Settings

@@ -165,13 +165,13 @@ class UnavailableError(PrefsyncError):
     """A part that prefsync stands on is out of reach; nothing was half done.
 
     Attributes:
-        part: ``database``, ``cache``, ``notifier`` or ``issuer``.
+        part: ``database``, ``cache``, ``notifier``, ``issuer``, or ``process``: this one takes no more streams.
         retry_after: Whole seconds after which trying again makes sense.
     """
 
     code = "unavailable"
 
-    def __init__(self, part: str, retry_after: int = 1) -> None:
-        super().__init__(f"the {part} is out of reach")
+    def __init__(self, part: str, retry_after: int = 1, message: str | None = None) -> None:
+        super().__init__(message or f"the {part} is out of reach")
         self.part = part
         self.retry_after = retry_after

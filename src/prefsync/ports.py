@@ -39,6 +39,7 @@ __all__ = [
     "Rate",
     "RateLimiter",
     "RequestRecord",
+    "TicketStore",
     "TokenVerifier",
     "Write",
 ]
@@ -171,6 +172,10 @@ class PreferenceRepository(Part, Protocol):
         """Return at most ``limit`` changes after a revision, and the newest revision, as of one moment."""
 
     @abstractmethod
+    async def revisions(self, subjects: Sequence[Subject]) -> Sequence[int]:
+        """Return the revision of each subject, 0 where nothing is stored; one statement for all of them."""
+
+    @abstractmethod
     async def request(self, subject: Subject, key: str) -> RequestRecord | None:
         """Return what was recorded under an idempotency key, if anything."""
 
@@ -301,7 +306,7 @@ class ChangeNotifier(Part, Protocol):
         """
 
 
-# --- Limiter and verifier --------------------------------------------------------------------------------------------
+# --- Limiter, verifier and tickets --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +348,18 @@ class RateLimiter(Part, Protocol):
 
         Never raises ``UnavailableError``: where the shared count is out of reach, it counts by process.
         """
+
+
+class TicketStore(Part, Protocol):
+    """Secrets that are good once, on whichever process they come back."""
+
+    @abstractmethod
+    async def put(self, name: str, content: bytes, life: int) -> None:
+        """Keep something under a name that nobody has used, for so many seconds."""
+
+    @abstractmethod
+    async def take(self, name: str) -> bytes | None:
+        """Return what is kept, and keep it no longer; of concurrent callers one gets it."""
 
 
 class TokenVerifier(Part, Protocol):

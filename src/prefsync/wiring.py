@@ -7,22 +7,27 @@ import logging
 import multiprocessing
 import os
 from contextlib import AsyncExitStack, suppress
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Self
 
 import anyio
 
-from prefsync.adapters.memory import MemoryCache, MemoryNotifier, MemoryRateLimiter
+from prefsync.adapters.memory import MemoryCache, MemoryNotifier, MemoryRateLimiter, MemoryTickets
 from prefsync.caching import CachedDocuments
 from prefsync.clock import Clock, SystemClock
 from prefsync.errors import ConfigurationError, UnavailableError
 from prefsync.feed import ChangeFeed
 from prefsync.handle import PreferencesHandle
-from prefsync.http.handlers import ApiOptions, PreferencesApi
+from prefsync.http.admission import Admission
+from prefsync.http.handlers import PreferencesApi
+from prefsync.http.options import ApiOptions
 from prefsync.hub import Hub
+from prefsync.polling import LongPolls
 from prefsync.relay import Relay
 from prefsync.resilience import Guard
 from prefsync.schema import PreferencesModel, Schema
 from prefsync.service import PreferenceService
+from prefsync.session import Sessions
 from prefsync.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
         PreferenceCache,
         PreferenceRepository,
         RateLimiter,
+        TicketStore,
         TokenVerifier,
     )
     from prefsync.strictjson import Limits
@@ -57,6 +63,10 @@ _REQUESTS_KEPT_MS: Final = 24 * 3_600 * 1_000
 _CHANGES_KEPT_MS: Final = 30 * 24 * 3_600 * 1_000
 _TRIM_BATCH: Final = 1_000
 
+# Seconds that open streams have to end when the app stops, and between two looks at whether they have.
+_FAREWELL_LIMIT: Final = 3.0
+_FAREWELL_STEP: Final = 0.02
+
 
 class Parts:
     """Adapters that the host builds by hand instead of naming them by settings; each may be left out.
@@ -67,6 +77,7 @@ class Parts:
         notifier: Who tells the other processes.
         limiter: Who counts requests.
         verifier: Who verifies tokens.
+        tickets: Where one-time tickets for streams are kept.
     """
 
     def __init__(
@@ -77,12 +88,14 @@ class Parts:
         notifier: ChangeNotifier | None = None,
         limiter: RateLimiter | None = None,
         verifier: TokenVerifier | None = None,
+        tickets: TicketStore | None = None,
     ) -> None:
         self.repository = repository
         self.cache = cache
         self.notifier = notifier
         self.limiter = limiter
         self.verifier = verifier
+        self.tickets = tickets
 
 
 class Runtime:
@@ -124,9 +137,9 @@ class Runtime:
         self.verifier = parts.verifier
         if authenticates and self.verifier is None:
             self.verifier = _verifier(self.settings, clock)
+        self.tickets = _tickets(link, self.repository, clock) if parts.tickets is None else parts.tickets
         self._clock = clock
         self._database = Guard("database", _DATABASE_LIMIT, clock)
-        self._hub = Hub(self.notifier)
         documents = CachedDocuments(self.repository, self.cache, self._database)
         self.service = PreferenceService(
             self.schema, self.repository, documents, self.notifier, self._database, limits=limits, clock=clock
@@ -140,8 +153,13 @@ class Runtime:
             clock,
             shared=not self._is_local(),
         )
-        feed = ChangeFeed(self.service, self.repository, self._hub, self._database, clock)
-        self.api = PreferencesApi(self.service, feed, self.limiter, self.verifier, clock, options)
+        options = options or ApiOptions()
+        feed = ChangeFeed(self.service, self.repository, self._database)
+        self.hub = Hub(self.notifier, self.repository, feed, self.service, self._database, clock)
+        self.sessions = Sessions(self.hub, options, clock)
+        self._polls = LongPolls(self.hub, feed, clock)
+        admission = Admission(self.verifier, self.limiter, self.tickets, clock)
+        self.api = PreferencesApi(self.service, self._polls, self.sessions, admission, clock, options)
         self._users = 0
         self._opening = anyio.Lock()
         self._stack = AsyncExitStack()
@@ -154,6 +172,20 @@ class Runtime:
     def handle(self, subject: Subject) -> PreferencesHandle:
         """Return a subject's typed handle."""
         return PreferencesHandle(self.service, subject)
+
+    def drain(self) -> None:
+        """Say farewell to all streams and answer all long polls; new streams are refused from now on.
+
+        Servers wait for open connections before they tell an app to stop: call this when the process is asked to end.
+        """
+        self.sessions.drain()
+        self._polls.drain()
+
+    async def _say_farewell(self) -> None:
+        self.drain()
+        with anyio.move_on_after(_FAREWELL_LIMIT):
+            while len(self.sessions):
+                await anyio.sleep(_FAREWELL_STEP)
 
     async def __aenter__(self) -> Self:
         async with self._opening:
@@ -180,17 +212,25 @@ class Runtime:
             if self._link is not None:
                 # Two databases on one Redis, of two mounts say, must not see one another's documents.
                 self._link.prefix = f"{self.settings.redis_prefix}:{await self.repository.identity()}"
-            for part in (self.cache, self.notifier, self.limiter, self.verifier):
+            for part in (self.cache, self.notifier, self.limiter, self.tickets, self.verifier):
                 if part is not None and hasattr(part, "__aenter__"):
                     await stack.enter_async_context(part)
             # A task of its own: whoever closes may be another task than the one that opened.
+            self.sessions.is_draining = self._polls.is_draining = False
             background = asyncio.create_task(self._work(), name="prefsync")
             stack.push_async_callback(_end, background)
+            stack.push_async_callback(self._say_farewell)
             self._stack = stack.pop_all()
 
     async def _work(self) -> None:
         async with anyio.create_task_group() as tasks:
-            for work in (self._hub.run, self._relay.run, self._feel_the_pulse, self._trim):
+            for work in (
+                self.hub.run,
+                self.sessions.run,
+                self._relay.run,
+                self._feel_the_pulse,
+                self._trim,
+            ):
                 tasks.start_soon(work)
 
     def _is_local(self) -> bool:
@@ -276,6 +316,19 @@ def _limiter(settings: Settings, link: RedisLink | None, clock: Clock) -> RateLi
     from prefsync.adapters.limits import LimitsRateLimiter
 
     return LimitsRateLimiter(settings.rate_limit, link, clock)
+
+
+def _tickets(link: RedisLink | None, repository: PreferenceRepository, clock: Clock) -> TicketStore:
+    if link is not None:
+        from prefsync.adapters.redis import RedisTickets
+
+        return RedisTickets(link)
+    if find_spec("sqlalchemy") is not None:
+        from prefsync.adapters.sqlalchemy import SqlAlchemyRepository, SqlAlchemyTickets
+
+        if isinstance(repository, SqlAlchemyRepository):
+            return SqlAlchemyTickets(repository, clock)
+    return MemoryTickets(clock)
 
 
 def _verifier(settings: Settings, clock: Clock) -> TokenVerifier:

@@ -12,23 +12,25 @@ from fastapi.security import HTTPBearer
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from prefsync.document import Identity, Subject
-from prefsync.errors import MalformedError, PrefsyncError
+from prefsync.errors import MalformedError, PrefsyncError, UndeclaredNamespaceError
 from prefsync.http import ClientGoneError, HttpResponse
 from prefsync.http.problems import answer, answer_status
+from prefsync.shutdown import told_to_stop
 from prefsync.wiring import Parts, Runtime
 from prefsync_fastapi.openapi import documented_routes
-from prefsync_fastapi.translate import reader_of, request_from, send_response
+from prefsync_fastapi.translate import AsgiSocket, reader_of, request_from, send_response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     from prefsync.clock import Clock
     from prefsync.handle import PreferencesHandle
-    from prefsync.http.handlers import ApiOptions
+    from prefsync.http.options import ApiOptions
     from prefsync.schema import PreferencesModel
     from prefsync.settings import Settings
     from prefsync.strictjson import Limits
@@ -55,6 +57,9 @@ _PATH: Final = "prefsync_path"
 
 # Marks, in an ASGI scope, a request of the protocol's on its way through the host's dependencies.
 _OWN: Final = "prefsync_protocol"
+
+# Holds, in an ASGI scope, the WebSocket whose handshake is on its way through the host's dependencies.
+_SOCKET: Final = "prefsync_socket"
 
 # Whom such a request names where nobody overrides it: the protocol authenticates, and refuses in its own words.
 _BY_PROTOCOL: Final = object()
@@ -124,6 +129,9 @@ class PrefSync:
         self.preferences: Callable[..., Any] = self._preferences_dependency()
         self.router = APIRouter(lifespan=self.lifespan)
         endpoint = self._endpoint()
+        if authenticate is not None:
+            # A ticket says who calls: whoever has one has no token that the host's own authentication could find.
+            self.router.routes.append(_ProtocolRoute(self.runtime, self._ticket_endpoint(), takes=_has_ticket))
         self.router.routes.append(_ProtocolRoute(self.runtime, endpoint, direct=authenticate is None))
         security = Depends(_BEARER if authenticate is None else authenticate)
         self.router.routes.extend(documented_routes(self.runtime.schema, [security]))
@@ -140,9 +148,18 @@ class PrefSync:
         async with self.runtime:
             mounts.append(self)  # once for each time it is entered
             try:
-                yield
+                with told_to_stop(self.drain):
+                    yield
             finally:
                 mounts.remove(self)
+
+    def drain(self) -> None:
+        """Say farewell to all streams and answer all long polls; new streams are refused from now on.
+
+        Done by itself when the process is asked to end by a signal. A host whose server runs in another thread than the
+        main one, where no signals can be heard, calls it before it stops the server.
+        """
+        self.runtime.drain()
 
     async def verified(self, request: Request) -> Any:
         """Return who calls, by the bearer token: the dependency where the host hands over none of its own.
@@ -169,14 +186,24 @@ class PrefSync:
         """Make the endpoint that is run where dependencies of the host's stand before it."""
 
         async def answer_protocol(request: Request, caller: Any = Depends(self.caller)) -> Response:
-            _require_open(self.runtime)
-            path = request.path_params.get(_PATH, "")
-            translated = request_from(request.scope, request.receive, path)
-            translated.read = reader_of(request)
-            identity = None if caller is _BY_PROTOCOL else _identity(caller)
-            return _starlette(await self.runtime.api.handle(translated, identity))
+            return await self._answer(request, None if caller is _BY_PROTOCOL else _identity(caller))
 
         return answer_protocol
+
+    def _ticket_endpoint(self) -> Callable[..., Any]:
+        async def answer_ticket(request: Request) -> Response:
+            return await self._answer(request, None)
+
+        return answer_ticket
+
+    async def _answer(self, request: Request, identity: Identity | None) -> Response:
+        _require_open(self.runtime)
+        socket = request.scope.get(_SOCKET)
+        if socket is not None:
+            return _Upgraded(self.runtime, socket, identity)
+        translated = request_from(request.scope, request.receive, request.path_params.get(_PATH, ""))
+        translated.read = reader_of(request)
+        return _starlette(await self.runtime.api.handle(translated, identity))
 
 
 class _RefusedError(HTTPException):
@@ -196,7 +223,14 @@ class _ProtocolRoute(APIRoute):
     solve, it is passed over.
     """
 
-    def __init__(self, runtime: Runtime, endpoint: Callable[..., Any], *, direct: bool) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        endpoint: Callable[..., Any],
+        *,
+        direct: bool = False,
+        takes: Callable[[str, Scope], bool] | None = None,
+    ) -> None:
         super().__init__(
             f"{{{_PATH}:prefsync_below}}",
             endpoint,
@@ -209,19 +243,52 @@ class _ProtocolRoute(APIRoute):
         self.methods = set()
         self._runtime = runtime
         self._direct = direct
+        self._takes = takes
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        # A handshake is matched as the GET that it is: routes of this kind know no other requests.
+        match, found = super().matches({**scope, "type": "http"} if scope["type"] == "websocket" else scope)
+        if match is not Match.NONE and self._takes is not None:
+            path = found.get("path_params", {}).get(_PATH, "")
+            if not self._takes(path, scope):
+                return Match.NONE, {}
+        return match, found
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not (self._direct and _is_unguarded(scope, self)):
             scope[_OWN] = True
-            await super().handle(scope, receive, send)
+            await (self._shake_hands if scope["type"] == "websocket" else super().handle)(scope, receive, send)
             return
         _require_open(self._runtime)
         path = scope["path_params"].get(_PATH, "")
+        if scope["type"] == "websocket":
+            await _connect(self._runtime, AsgiSocket(scope, receive, send, path))
+            return
         try:
             response = await self._runtime.api.handle(request_from(scope, receive, path))
         except ClientGoneError:
             response = HttpResponse(_CLIENT_GONE)
-        await send_response(response, send)
+        await send_response(response, receive, send)
+
+    async def _shake_hands(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the host's dependencies see the handshake as the HTTP request that it is."""
+        socket = AsgiSocket(scope, receive, send, scope["path_params"].get(_PATH, ""))
+        refusal = HttpResponse(_CLIENT_GONE)
+
+        async def no_body() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def refuse(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                refusal.status, refusal.headers = message["status"], list(message.get("headers", []))
+            else:
+                refusal.body += message.get("body", b"")
+                if not message.get("more_body", False):
+                    await socket.refuse(refusal)
+
+        scheme = {"ws": "http", "wss": "https"}.get(scope.get("scheme", "ws"), "http")
+        request = {**scope, "type": "http", "method": "GET", "scheme": scheme, _SOCKET: socket}
+        await super().handle(request, no_body, refuse)
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         handler = super().get_route_handler()
@@ -241,6 +308,46 @@ class _ProtocolRoute(APIRoute):
                 return Response(status_code=_CLIENT_GONE)
 
         return handle
+
+
+class _Upgraded(Response):
+    """Goes on as a WebSocket."""
+
+    def __init__(self, runtime: Runtime, socket: AsgiSocket, identity: Identity | None) -> None:
+        super().__init__()
+        self._runtime = runtime
+        self._socket = socket
+        self._identity = identity
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive, send  # those of the request that stood for the handshake
+        await _connect(self._runtime, self._socket, self._identity)
+
+
+class _Streaming(Response):
+    """Sends itself."""
+
+    def __init__(self, response: HttpResponse) -> None:
+        super().__init__()
+        self._response = response
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope
+        await send_response(self._response, receive, send)
+
+
+async def _connect(runtime: Runtime, socket: AsgiSocket, identity: Identity | None = None) -> None:
+    if socket.request.path == "/ws":
+        await runtime.api.connect(socket, identity)
+    else:
+        await socket.refuse(answer(UndeclaredNamespaceError("only /ws speaks WebSocket")))
+
+
+def _has_ticket(path: str, scope: Scope) -> bool:
+    """Tell whether a request opens a stream by a ticket."""
+    return path in {"/events", "/ws"} and any(
+        name == b"ticket" for name, _, _ in (part.partition(b"=") for part in scope["query_string"].split(b"&"))
+    )
 
 
 def _require_open(runtime: Runtime) -> None:
@@ -290,6 +397,8 @@ def _identity(caller: Any) -> Identity:
 
 
 def _starlette(response: HttpResponse) -> Response:
+    if response.stream is not None:
+        return _Streaming(response)
     translated = Response(response.body, response.status)
     translated.raw_headers = response.headers
     return translated

@@ -27,6 +27,7 @@ from prefsync.ports import (
     PreferenceCache,
     PreferenceRepository,
     RateLimiter,
+    TicketStore,
 )
 
 if TYPE_CHECKING:
@@ -106,6 +107,11 @@ class MemoryRepository(_InMemory, PreferenceRepository):
         if since != newest and (not later or later[0].previous != since):
             return ChangeLog(newest, complete=False)
         return ChangeLog(newest, tuple(later[:limit]), has_more=len(later) > limit)
+
+    async def revisions(self, subjects: Sequence[Subject]) -> Sequence[int]:
+        await anyio.lowlevel.checkpoint()
+        rows = [self._rows.get(subject) for subject in subjects]
+        return [row.document.revision if row else 0 for row in rows]
 
     async def request(self, subject: Subject, key: str) -> RequestRecord | None:
         await anyio.lowlevel.checkpoint()
@@ -231,6 +237,28 @@ class MemoryNotifier(_InMemory, ChangeNotifier):
                 yield receive
         finally:
             del self._subscriptions[send]
+
+
+class MemoryTickets(_InMemory, TicketStore):
+    """Tickets of this process.
+
+    Args:
+        clock: For tests.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._kept: dict[str, tuple[bytes, float]] = {}
+
+    async def put(self, name: str, content: bytes, life: int) -> None:
+        now = self._clock.monotonic()
+        while self._kept and (oldest := next(iter(self._kept))) and self._kept[oldest][1] <= now:
+            del self._kept[oldest]
+        self._kept[name] = (content, now + life)
+
+    async def take(self, name: str) -> bytes | None:
+        content, expires = self._kept.pop(name, (b"", 0.0))
+        return content if expires > self._clock.monotonic() else None
 
 
 class MemoryRateLimiter(_InMemory, RateLimiter):

@@ -1,6 +1,6 @@
 """The wire protocol (protocol.md), free of any framework: mounts translate to it and from it, and do no more."""
 
 from prefsync.http.handlers import PreferencesApi
-from prefsync.http.messages import ClientGoneError, HttpRequest, HttpResponse
+from prefsync.http.messages import ClientGoneError, HttpRequest, HttpResponse, Sink, Socket
 
-__all__ = ["ClientGoneError", "HttpRequest", "HttpResponse", "PreferencesApi"]
+__all__ = ["ClientGoneError", "HttpRequest", "HttpResponse", "PreferencesApi", "Sink", "Socket"]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
-__all__ = ["ClientGoneError", "HttpRequest", "HttpResponse"]
+__all__ = ["ClientGoneError", "HttpRequest", "HttpResponse", "Sink", "Socket"]
 
 
 class ClientGoneError(Exception):
@@ -52,8 +52,57 @@ class HttpResponse:
         status: The status code.
         headers: In order, names in lower case, ``content-length`` included.
         body: Empty for ``HEAD`` and ``304``.
+        stream: Where it is set, the mount calls it with a sink, and it sends everything: this answer's head and a body
+            that lasts, or another answer.
     """
 
     status: int
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     body: bytes = b""
+    stream: Callable[[Sink], Awaitable[None]] | None = None
+
+
+class Sink(Protocol):
+    """Where an answer goes that is sent bit by bit. Every call but ``gone`` raises where the client has gone."""
+
+    async def send(self, response: HttpResponse) -> None:
+        """Send an answer in full."""
+
+    async def start(self, response: HttpResponse) -> None:
+        """Send an answer's head."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Send a part of its body, at once; returns when the server has taken it."""
+
+    async def end(self) -> None:
+        """End its body."""
+
+    async def gone(self) -> None:
+        """Return when the client has gone away."""
+
+
+class Socket(Protocol):
+    """A WebSocket as a mount hands it over, before the handshake is answered.
+
+    Attributes:
+        request: The handshake.
+        subprotocols: What the client offers.
+    """
+
+    request: HttpRequest
+    subprotocols: Sequence[str]
+
+    async def refuse(self, response: HttpResponse) -> None:
+        """Answer the handshake with an HTTP response."""
+
+    async def accept(self, subprotocol: str) -> None:
+        """Complete the handshake."""
+
+    async def receive(self) -> str | bytes | None:
+        """Return the next message, text or binary; ``None`` when the client has gone or closed."""
+
+    def send(self, text: str) -> Awaitable[None]:
+        """Send a text message; returns when the server has taken it. Raises where the client has gone."""
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close; nothing can be sent afterwards."""

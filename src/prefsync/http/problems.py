@@ -67,6 +67,7 @@ STATUS: Final[dict[str, tuple[int, str]]] = {
     "malformed-request": (400, "The request cannot be read"),
     "unauthenticated": (401, "A valid token is needed"),
     "insufficient-scope": (403, "The token does not allow this"),
+    "origin-refused": (403, "Pages of this origin may not connect"),
     "not-found": (404, "There is nothing here"),
     "method-not-allowed": (405, "This method is not for this path"),
     "precondition-failed": (412, "The state is not the one that was made a condition"),

@@ -12,13 +12,15 @@ from prefsync.http.messages import HttpResponse
 from prefsync.strictjson import encode
 
 if TYPE_CHECKING:
+    from prefsync.channel import Update
     from prefsync.document import Snapshot
-    from prefsync.feed import EffectiveChange, Page
+    from prefsync.effective import EffectiveChange
+    from prefsync.feed import Page
     from prefsync.http.messages import HttpRequest
 
-__all__ = ["Rendered", "render_change", "render_page", "render_snapshot"]
+__all__ = ["VARY", "Rendered", "render_change", "render_page", "render_snapshot", "render_ticket", "render_update"]
 
-_VARY: Final = (b"vary", b"Authorization, Accept-Encoding")
+VARY: Final = (b"vary", b"Authorization, Accept-Encoding")
 _JSON: Final = (b"content-type", b"application/json")
 _REVALIDATE: Final = (b"cache-control", b"private, no-cache")
 
@@ -37,7 +39,7 @@ class Rendered:
     def __init__(self, body: bytes, etag: str | None, *headers: tuple[bytes, bytes]) -> None:
         self.body = body
         self.etag = etag
-        self.headers = [*headers, _VARY]
+        self.headers = [*headers, VARY]
         if etag is not None:
             self.headers.append((b"etag", etag.encode()))
         self._coded_forms: dict[str | None, tuple[bytes, list[tuple[bytes, bytes]]]] = {}
@@ -119,6 +121,28 @@ def render_change(change: EffectiveChange) -> dict[str, Any]:
         "changed": change.changed,
         "removed": change.removed,
     }
+
+
+def render_ticket(ticket: str, life: int) -> HttpResponse:
+    """Answer with a ticket.
+
+    Args:
+        ticket: The ticket.
+        life: Seconds that it is good for.
+    """
+    body = encode({"ticket": ticket, "expires_in": life})
+    length = (b"content-length", b"%d" % len(body))
+    return HttpResponse(200, [_JSON, length, (b"cache-control", b"no-store"), VARY], body)
+
+
+def render_update(update: Update) -> bytes:
+    """Render what a session is told: a change, or the state that replaces everything."""
+    if update.change is not None:
+        return encode(render_change(update.change))
+    snapshot = update.snapshot
+    if snapshot is None:
+        raise TypeError("an update holds a change or a snapshot")
+    return encode({"revision": snapshot.revision, "schema": snapshot.schema, "values": snapshot.values})
 
 
 def _timestamp(milliseconds: int) -> str:

@@ -184,6 +184,9 @@ class _WrappedRepository(_Wrapper, PreferenceRepository):
     async def changes(self, subject: Subject, since: int, limit: int) -> ChangeLog:
         return await self._do("changes", lambda: self.inner.changes(subject, since, limit))
 
+    async def revisions(self, subjects: Sequence[Subject]) -> Sequence[int]:
+        return await self._do("revisions", lambda: self.inner.revisions(subjects))
+
     async def request(self, subject: Subject, key: str) -> RequestRecord | None:
         return await self._do("request", lambda: self.inner.request(subject, key))
 

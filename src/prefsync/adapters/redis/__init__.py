@@ -10,5 +10,6 @@ if find_spec("redis") is None:
 from prefsync.adapters.redis.cache import RedisCache
 from prefsync.adapters.redis.link import RedisLink
 from prefsync.adapters.redis.notifier import RedisNotifier
+from prefsync.adapters.redis.tickets import RedisTickets
 
-__all__ = ["RedisCache", "RedisLink", "RedisNotifier"]
+__all__ = ["RedisCache", "RedisLink", "RedisNotifier", "RedisTickets"]

@@ -9,5 +9,6 @@ if find_spec("sqlalchemy") is None:
 
 from prefsync.adapters.sqlalchemy.repository import SqlAlchemyRepository
 from prefsync.adapters.sqlalchemy.tables import metadata
+from prefsync.adapters.sqlalchemy.tickets import SqlAlchemyTickets
 
-__all__ = ["SqlAlchemyRepository", "metadata"]
+__all__ = ["SqlAlchemyRepository", "SqlAlchemyTickets", "metadata"]

@@ -62,6 +62,11 @@ class Operations:
     json_read = "{0}"
     json_write = "{0}"
 
+    revisions_read = (
+        "SELECT p.tenant_id, p.user_id, p.revision FROM json_each(:keys) AS k JOIN user_preferences AS p"
+        " ON p.tenant_id = json_extract(k.value, '$[0]') AND p.user_id = json_extract(k.value, '$[1]')"
+    )
+
     # Whether a write is one statement that is atomic by itself; else it needs a transaction around it.
     writes_in_one_statement = False
 
@@ -153,6 +158,7 @@ class Operations:
             "SELECT at FROM preference_changes WHERE at >= :since ORDER BY at LIMIT 1 OFFSET :most), :forever)"
             " ORDER BY at"
         )
+        self._revisions = _statement(self.revisions_read)
         self._begin_relaying = _statement(
             "INSERT INTO preference_relay (id, turn_at, relayed_until) VALUES (1, 0, 0) ON CONFLICT (id) DO NOTHING",
             returns_rows=False,
@@ -255,6 +261,13 @@ class Operations:
             for tenant, user, revision, when in rows
         ]
 
+    def revisions(self, subjects: Sequence[Subject]) -> Operation[list[int]]:
+        """See the port. The subjects travel as one JSON text, whatever their number."""
+        keys = encode([[subject.tenant or "", subject.user] for subject in subjects]).decode()
+        rows = yield self._revisions, {"keys": keys}
+        found = {(tenant, user): revision for tenant, user, revision in rows}
+        return [found.get((subject.tenant or "", subject.user), 0) for subject in subjects]
+
     def take_relay_turn(self, now: int, pause: int) -> Operation[int | None]:
         """See the port. Looks before it writes: it is seldom anybody's turn."""
         rows = yield self._turn, {}
@@ -280,6 +293,10 @@ class PostgresOperations(Operations):
     json_read = "CAST({0} AS text)"
     json_write = "CAST({0} AS jsonb)"
     writes_in_one_statement = True
+    revisions_read = (
+        "SELECT p.tenant_id, p.user_id, p.revision FROM jsonb_array_elements(CAST(:keys AS jsonb)) AS k"
+        " JOIN user_preferences AS p ON p.tenant_id = k->>0 AND p.user_id = k->>1"
+    )
 
     def __init__(self) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from prefsync.adapters.sqlalchemy.operations import Operation
     from prefsync.document import Document, Subject
 
 __all__ = ["SqlAlchemyRepository"]
+
+T = TypeVar("T")
 
 logger = logging.getLogger("prefsync")
 
@@ -90,6 +93,10 @@ class SqlAlchemyRepository(PreferenceRepository):
         if runner is not None:
             await runner.close()
 
+    async def run(self, operation: Operation[T]) -> T:
+        """Run an operation of another store's that keeps its rows in the same database."""
+        return await self._runner.run(operation)
+
     async def identity(self) -> str:
         return await self._runner.run(self._operations.identity())
 
@@ -105,6 +112,9 @@ class SqlAlchemyRepository(PreferenceRepository):
 
     async def changes(self, subject: Subject, since: int, limit: int) -> ChangeLog:
         return await self._runner.run(self._operations.changes(subject, since, limit))
+
+    async def revisions(self, subjects: Sequence[Subject]) -> Sequence[int]:
+        return await self._runner.run(self._operations.revisions(subjects))
 
     async def request(self, subject: Subject, key: str) -> RequestRecord | None:
         return await self._runner.run(self._operations.request(subject, key))

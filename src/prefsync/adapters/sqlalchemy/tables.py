@@ -90,3 +90,12 @@ erasures = Table(
     Column("id", Integer, primary_key=True, autoincrement=False, comment="always 1"),
     Column("floor", BigInteger, nullable=False, comment="no erased subject ever had a higher revision"),
 )
+
+tickets = Table(
+    "preference_tickets",
+    metadata,
+    Column("name", String(64), primary_key=True, comment="digest of the ticket"),
+    Column("content", LargeBinary, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, comment="ms since 1970"),
+    Index(None, "expires_at"),
+)

@@ -1,0 +1,54 @@
+"""Whose pages may open a connection (RFC 6454; RFC 6455, section 10.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from prefsync.errors import PrefsyncError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from prefsync.http.messages import HttpRequest
+
+__all__ = ["OriginRefusedError", "check_origin"]
+
+_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+class OriginRefusedError(PrefsyncError):
+    """A page of another origin wants to connect, in the name of whoever looks at it."""
+
+    code = "origin-refused"
+
+
+def check_origin(request: HttpRequest, allowed: Collection[str]) -> None:
+    """Raise unless a connection comes from a page of this site, from one on the host's list, or from no page.
+
+    Args:
+        request: The handshake.
+        allowed: Origins as browsers send them, ``https://app.example``.
+
+    Raises:
+        OriginRefusedError: It comes from elsewhere.
+    """
+    origin = request.header(b"origin")
+    if origin is None or origin.lower() in {one.lower() for one in allowed}:
+        return
+    if not _is_same(origin, request.header(b"host") or ""):
+        raise OriginRefusedError(
+            "pages of this origin may not connect here; the host names those that may in allowed_origins"
+        )
+
+
+def _is_same(origin: str, host: str) -> bool:
+    """Tell whether an origin has the host and port of a ``Host`` header; both may leave out the scheme's usual port."""
+    try:
+        page, target = urlsplit(origin), urlsplit(f"//{host}")
+        usual = _PORTS.get(page.scheme)
+        if usual is None or not page.hostname or page.path or page.query or page.fragment or page.username:
+            return False
+        return (page.hostname, page.port or usual) == (target.hostname, target.port or usual)
+    except ValueError:  # a port that is none
+        return False
