@@ -31,6 +31,7 @@ __all__ = [
     "ChangeNotifier",
     "Gap",
     "LoggedRevision",
+    "Lost",
     "Outcome",
     "Part",
     "Permit",
@@ -277,8 +278,13 @@ class Announcement:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """The link to the notifier, or a part of it, is known to be lost: announcements are missing until the next ``Gap``."""
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
-    """The link to the notifier was lost for a while: announcements may be missing before this point."""
+    """Announcements may be missing before this point, and from here on none are known to be."""
 
 
 class ChangeNotifier(Part, Protocol):
@@ -294,15 +300,18 @@ class ChangeNotifier(Part, Protocol):
     @abstractmethod
     def subscribe(
         self, wanted: Callable[[str], bool] | None = None
-    ) -> AbstractAsyncContextManager[AsyncIterator[Announcement | Gap]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[Announcement | Lost | Gap]]:
         """Receive what is published from the moment the context is entered.
 
         Args:
             wanted: Tells by ``Subject.key`` whether anybody waits for a subject; others' announcements may
                 be left out, which saves reading them.
 
-        The iterator outlives the notifier's outages: it reconnects by itself, with growing pauses, and yields a ``Gap``
-        after each reconnect. It ends only when the context is left. A process holds one subscription.
+        Entering never raises, and takes a bounded time. The iterator outlives the notifier's outages: it yields
+        ``Lost`` once as soon as one is noticed (first of all where the subscription could not be made), reconnects by
+        itself, with growing pauses, and yields a ``Gap`` when it has. A subscription that is not read keeps a bounded
+        part of what arrives, blocks nobody, and gets a ``Gap`` in place of the rest. It ends only when the context is
+        left. A process holds one subscription.
         """
 
 

@@ -12,7 +12,7 @@ import pytest
 from prefsync.adapters.memory import MemoryNotifier
 from prefsync.document import Change
 from prefsync.hub import Hub, Waiter
-from prefsync.ports import Announcement, Gap
+from prefsync.ports import Announcement, Gap, Lost
 from prefsync.testing.samples import HOSTILE_SUBJECTS, settled
 from tests.unit.support import ANNA, BERT, LIMIT
 
@@ -47,7 +47,7 @@ class MovingNotifier(MemoryNotifier):
     @asynccontextmanager
     async def subscribe(
         self, wanted: Callable[[str], bool] | None = None
-    ) -> AsyncIterator[AsyncIterator[Announcement | Gap]]:
+    ) -> AsyncIterator[AsyncIterator[Announcement | Lost | Gap]]:
         """Subscribe, or fail as often as ``refusals`` says."""
         self.wanted = wanted
         if self.refusals:
@@ -59,12 +59,12 @@ class MovingNotifier(MemoryNotifier):
             yield self._until_ended(announcements, self._ended)
 
     async def _until_ended(
-        self, announcements: AsyncIterator[Announcement | Gap], ended: anyio.Event
-    ) -> AsyncIterator[Announcement | Gap]:
+        self, announcements: AsyncIterator[Announcement | Lost | Gap], ended: anyio.Event
+    ) -> AsyncIterator[Announcement | Lost | Gap]:
         while not ended.is_set():
-            got: list[Announcement | Gap] = []
+            got: list[Announcement | Lost | Gap] = []
 
-            async def take(tasks: anyio.abc.TaskGroup, got: list[Announcement | Gap] = got) -> None:
+            async def take(tasks: anyio.abc.TaskGroup, got: list[Announcement | Lost | Gap] = got) -> None:
                 got.append(await anext(announcements))
                 tasks.cancel_scope.cancel()
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectSendStream
 
     from prefsync.document import Change, Subject
-    from prefsync.ports import Announcement, Rate, RequestRecord, Write
+    from prefsync.ports import Announcement, Lost, Rate, RequestRecord, Write
 
 __all__ = ["MemoryCache", "MemoryNotifier", "MemoryRateLimiter", "MemoryRepository"]
 
@@ -213,7 +213,7 @@ class MemoryNotifier(_InMemory, ChangeNotifier):
     """Announcements within this process."""
 
     def __init__(self) -> None:
-        self._subscriptions: dict[MemoryObjectSendStream[Announcement | Gap], bool] = {}
+        self._subscriptions: dict[MemoryObjectSendStream[Announcement | Lost | Gap], bool] = {}
 
     async def publish(self, announcement: Announcement) -> None:
         for stream, behind in list(self._subscriptions.items()):
@@ -228,7 +228,7 @@ class MemoryNotifier(_InMemory, ChangeNotifier):
     @asynccontextmanager
     async def subscribe(
         self, wanted: Callable[[str], bool] | None = None
-    ) -> AsyncIterator[AsyncIterator[Announcement | Gap]]:
+    ) -> AsyncIterator[AsyncIterator[Announcement | Lost | Gap]]:
         del wanted  # there is nothing to save: announcements are not read from anywhere
         send, receive = anyio.create_memory_object_stream[Any](_BACKLOG)
         self._subscriptions[send] = False

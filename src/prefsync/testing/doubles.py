@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         ChangeLog,
         Gap,
         LoggedRevision,
+        Lost,
         Outcome,
         RequestRecord,
         Write,
@@ -313,7 +314,7 @@ class _WrappedNotifier(_Wrapper, ChangeNotifier):
 
     def subscribe(
         self, wanted: Callable[[str], bool] | None = None
-    ) -> AbstractAsyncContextManager[AsyncIterator[Announcement | Gap]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[Announcement | Lost | Gap]]:
         return self.inner.subscribe(wanted)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from prefsync.document import Change
 from prefsync.errors import UnavailableError
-from prefsync.ports import Announcement, Gap
+from prefsync.ports import Announcement, Gap, Lost
 from prefsync.testing.samples import (
     EXACT_VALUES,
     HOSTILE_SUBJECTS,
@@ -51,7 +51,7 @@ async def _publish(notifier: ChangeNotifier, one: Announcement) -> None:
 class Listener:
     """Collects what a subscription receives."""
 
-    def __init__(self, announcements: AsyncIterator[Announcement | Gap]) -> None:
+    def __init__(self, announcements: AsyncIterator[Announcement | Lost | Gap]) -> None:
         self._announcements = announcements
         self.gaps = 0
 
@@ -63,7 +63,7 @@ class Listener:
                 one = await anext(self._announcements)
                 if isinstance(one, Gap):
                     self.gaps += 1
-                else:
+                elif not isinstance(one, Lost):
                     taken.append(one)
         return taken
 
@@ -333,9 +333,9 @@ class NotifierOutageContract(_NotifierFixtures):
 class Waiting:
     """Waits for one thing of a subscription."""
 
-    def __init__(self, announcements: AsyncIterator[Announcement | Gap]) -> None:
+    def __init__(self, announcements: AsyncIterator[Announcement | Lost | Gap]) -> None:
         self._announcements = announcements
-        self.got: Announcement | Gap | None = None
+        self.got: Announcement | Lost | Gap | None = None
 
     async def for_the_next(self) -> None:
         """Wait for it."""

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from prefsync.document import Change, Subject
 from prefsync.errors import UnavailableError
-from prefsync.ports import Announcement, ChangeNotifier, Gap
+from prefsync.ports import Announcement, ChangeNotifier, Gap, Lost
 from prefsync.strictjson import decode, encode
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class RedisNotifier(ChangeNotifier):
     @asynccontextmanager
     async def subscribe(
         self, wanted: Callable[[str], bool] | None = None
-    ) -> AsyncIterator[AsyncIterator[Announcement | Gap]]:
+    ) -> AsyncIterator[AsyncIterator[Announcement | Lost | Gap]]:
         subscription = _Subscription(self._link, self._channel, wanted)
         await subscription.connect()
         try:
@@ -94,7 +94,7 @@ class _Subscription:
         self._pubsub = pubsub
         return True
 
-    async def announcements(self) -> AsyncIterator[Announcement | Gap]:
+    async def announcements(self) -> AsyncIterator[Announcement | Lost | Gap]:
         pause = _FIRST_PAUSE
         while True:
             if self._pubsub is None:
@@ -113,7 +113,7 @@ class _Subscription:
                 )
                 await self.close()
 
-    async def _messages(self) -> AsyncIterator[Announcement | Gap]:
+    async def _messages(self) -> AsyncIterator[Announcement | Lost | Gap]:
         # Read from the connection itself: what the library does around each message costs as much as a write to the
         # cache, and it would connect again by itself without saying that something may have been missed.
         connection = self._pubsub.connection
