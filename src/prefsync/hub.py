@@ -167,8 +167,14 @@ class Hub:
             question = None
             if not self.is_sure_of(channel):
                 question = await self._ask(channel, since)
-            if since is not None and since > channel.revision and (question is None or question.since != since):
-                question = await self._ask(channel, since, is_fresh=True)  # the client has heard of it before us
+            if (
+                since is not None
+                and since > channel.revision
+                and (question is None or question.since != since)
+            ):
+                question = await self._ask(
+                    channel, since, is_fresh=True
+                )  # the client has heard of it before us
             if question is not None and question.since == since and question.is_lost:
                 since = None
             return await self._place(channel, since)
@@ -222,9 +228,7 @@ class Hub:
 
     # --- Asking the log ----------------------------------------------------------------------------------------------
 
-    async def _ask(
-        self, channel: Channel, since: int | None = None, *, is_fresh: bool = False
-    ) -> _Question:
+    async def _ask(self, channel: Channel, since: int | None = None, *, is_fresh: bool = False) -> _Question:
         """Bring a channel up to date; whoever asks at the same time shares the question.
 
         Raises:
@@ -247,8 +251,10 @@ class Hub:
             raise UnavailableError("notifier")  # the process shuts down
         key = channel.subject.key
         question = self._asking.get(key)
-        if question is None or question.channel is not channel or (
-            question.has_left and (is_fresh or not self._is_listening)
+        if (
+            question is None
+            or question.channel is not channel
+            or (question.has_left and (is_fresh or not self._is_listening))
         ):
             question = self._asking[key] = _Question(channel, since)
             self._tasks.start_soon(self._answer, question, pause)

@@ -56,7 +56,7 @@ class Farewell(Enum):
 class Outlet(Protocol):
     """The way to one client, as its transport has it. Calls do not overlap."""
 
-    async def update(self, update: Update) -> None:
+    def update(self, update: Update) -> Awaitable[None]:
         """Send an update."""
 
     async def beat(self, revision: int | None) -> None:
@@ -214,7 +214,7 @@ class Session:
         try:
             while not self._has_ended and await self._send_next():
                 self._sending_since = self._sessions.now
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # see below
             # A connection that has gone shows in many ways, each server's own.
             logger.debug("a session is over: %r", error)
             self._task = None
@@ -290,6 +290,7 @@ class Sessions:
         self._next_slot = itertools.cycle(range(_BEAT))
         self._expiries: list[tuple[float, int, Session]] = []
         self._order = itertools.count()
+        self._emptied = anyio.Event()
 
     def __len__(self) -> int:
         return self._count
@@ -336,6 +337,8 @@ class Sessions:
         self._of_subject[session.subject.key] -= 1
         if not self._of_subject[session.subject.key]:
             del self._of_subject[session.subject.key]
+        if not self._count:
+            self._emptied.set()
         if len(self._expiries) > 2 * self._count + _BEAT:
             self._expiries = [entry for entry in self._expiries if entry[2].expires_at == entry[0]]
             heapq.heapify(self._expiries)
@@ -365,6 +368,12 @@ class Sessions:
             at, _, session = heapq.heappop(self._expiries)
             if session.expires_at == at:
                 session.end(Farewell.EXPIRED)
+
+    async def emptied(self) -> None:
+        """Return when there is no session left."""
+        while self._count:
+            self._emptied = anyio.Event()
+            await self._emptied.wait()
 
     def drain(self) -> None:
         """Take no more sessions, and say farewell to those there are."""

@@ -63,9 +63,8 @@ _REQUESTS_KEPT_MS: Final = 24 * 3_600 * 1_000
 _CHANGES_KEPT_MS: Final = 30 * 24 * 3_600 * 1_000
 _TRIM_BATCH: Final = 1_000
 
-# Seconds that open streams have to end when the app stops, and between two looks at whether they have.
+# Seconds that open streams have to end when the app stops.
 _FAREWELL_LIMIT: Final = 3.0
-_FAREWELL_STEP: Final = 0.02
 
 
 class Parts:
@@ -184,8 +183,7 @@ class Runtime:
     async def _say_farewell(self) -> None:
         self.drain()
         with anyio.move_on_after(_FAREWELL_LIMIT):
-            while len(self.sessions):
-                await anyio.sleep(_FAREWELL_STEP)
+            await self.sessions.emptied()
 
     async def __aenter__(self) -> Self:
         async with self._opening:

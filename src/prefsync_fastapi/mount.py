@@ -131,7 +131,9 @@ class PrefSync:
         endpoint = self._endpoint()
         if authenticate is not None:
             # A ticket says who calls: whoever has one has no token that the host's own authentication could find.
-            self.router.routes.append(_ProtocolRoute(self.runtime, self._ticket_endpoint(), takes=_has_ticket))
+            self.router.routes.append(
+                _ProtocolRoute(self.runtime, self._ticket_endpoint(), takes=_has_ticket)
+            )
         self.router.routes.append(_ProtocolRoute(self.runtime, endpoint, direct=authenticate is None))
         security = Depends(_BEARER if authenticate is None else authenticate)
         self.router.routes.extend(documented_routes(self.runtime.schema, [security]))
@@ -257,7 +259,9 @@ class _ProtocolRoute(APIRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not (self._direct and _is_unguarded(scope, self)):
             scope[_OWN] = True
-            await (self._shake_hands if scope["type"] == "websocket" else super().handle)(scope, receive, send)
+            await (self._shake_hands if scope["type"] == "websocket" else super().handle)(
+                scope, receive, send
+            )
             return
         _require_open(self._runtime)
         path = scope["path_params"].get(_PATH, "")
@@ -346,7 +350,8 @@ async def _connect(runtime: Runtime, socket: AsgiSocket, identity: Identity | No
 def _has_ticket(path: str, scope: Scope) -> bool:
     """Tell whether a request opens a stream by a ticket."""
     return path in {"/events", "/ws"} and any(
-        name == b"ticket" for name, _, _ in (part.partition(b"=") for part in scope["query_string"].split(b"&"))
+        name == b"ticket"
+        for name, _, _ in (part.partition(b"=") for part in scope["query_string"].split(b"&"))
     )
 
 

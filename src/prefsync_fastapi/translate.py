@@ -136,6 +136,7 @@ class AsgiSocket(Socket):
         self._send = send
 
     async def refuse(self, response: HttpResponse) -> None:
+        """See ``Socket``."""
         await self._receive()  # websocket.connect
         if not self._can_refuse:
             await self._send({"type": "websocket.close"})  # the server says 403
@@ -145,10 +146,12 @@ class AsgiSocket(Socket):
         await self._send({"type": "websocket.http.response.body", "body": response.body})
 
     async def accept(self, subprotocol: str) -> None:
+        """See ``Socket``."""
         await self._receive()  # websocket.connect
         await self._send({"type": "websocket.accept", "subprotocol": subprotocol})
 
     async def receive(self) -> str | bytes | None:
+        """See ``Socket``."""
         message = await self._receive()
         if message["type"] != "websocket.receive":
             return None
@@ -156,7 +159,9 @@ class AsgiSocket(Socket):
         return text if text is not None else bytes(message.get("bytes") or b"")
 
     def send(self, text: str) -> Awaitable[None]:
+        """See ``Socket``."""
         return self._send({"type": "websocket.send", "text": text})
 
     async def close(self, code: int, reason: str) -> None:
+        """See ``Socket``."""
         await self._send({"type": "websocket.close", "code": int(code), "reason": reason})

@@ -76,7 +76,9 @@ class Admission:
             RateLimitedError: Too many bad ones came from this address.
         """
         if self._verifier is None:
-            raise UnauthenticatedError("the host authenticates by its own means; open the stream with a ticket")
+            raise UnauthenticatedError(
+                "the host authenticates by its own means; open the stream with a ticket"
+            )
         try:
             return await self._verifier.verify(token)
         except UnauthenticatedError:

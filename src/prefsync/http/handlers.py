@@ -21,7 +21,6 @@ from prefsync.http.bodies import mutation_from, read_json
 from prefsync.http.conditions import Conditions
 from prefsync.http.events import EventStreams
 from prefsync.http.messages import ClientGoneError, HttpRequest, HttpResponse
-from prefsync.http.options import ApiOptions
 from prefsync.http.parameters import (
     KEY,
     ORIGIN,
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from prefsync.clock import Clock
     from prefsync.document import Document, Identity, Snapshot, Subject
     from prefsync.http.messages import Socket
+    from prefsync.http.options import ApiOptions
     from prefsync.polling import LongPolls
     from prefsync.ports import CacheEntry
     from prefsync.service import PreferenceService
@@ -159,7 +159,11 @@ class PreferencesApi:
                 lookup.close()  # where it was never awaited; does nothing where it was
 
     async def _identify(self, request: HttpRequest, limit_headers: list[tuple[bytes, bytes]]) -> Identity:
-        if request.path == "/events" and b"authorization" not in request.headers and b"ticket=" in request.query:
+        if (
+            request.path == "/events"
+            and b"authorization" not in request.headers
+            and b"ticket=" in request.query
+        ):
             ticket = query_of(request).get("ticket")
             if ticket is not None:
                 return await self._admission.redeem(ticket, request.client, limit_headers)
@@ -276,7 +280,6 @@ class PreferencesApi:
         wait = seconds(query, "wait", LONGEST_WAIT)
         if identity.expires_at is not None:
             wait = min(wait, max(0.0, identity.expires_at - self._clock.now() / 1000))
-        schema = query.get("schema")
         poll = self._polls.page(
             identity.subject,
             since,

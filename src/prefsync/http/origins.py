@@ -46,9 +46,10 @@ def _is_same(origin: str, host: str) -> bool:
     """Tell whether an origin has the host and port of a ``Host`` header; both may leave out the scheme's usual port."""
     try:
         page, target = urlsplit(origin), urlsplit(f"//{host}")
-        usual = _PORTS.get(page.scheme)
-        if usual is None or not page.hostname or page.path or page.query or page.fragment or page.username:
-            return False
-        return (page.hostname, page.port or usual) == (target.hostname, target.port or usual)
+        usual = _PORTS.get(page.scheme, 0)
+        here, there = (page.hostname, page.port or usual), (target.hostname, target.port or usual)
     except ValueError:  # a port that is none
         return False
+    # A browser's origin is scheme, host and port, and nothing else.
+    is_whole = usual and page.hostname and not (page.path or page.query or page.fragment or page.username)
+    return bool(is_whole) and here == there

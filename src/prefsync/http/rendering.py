@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from prefsync.feed import Page
     from prefsync.http.messages import HttpRequest
 
-__all__ = ["VARY", "Rendered", "render_change", "render_page", "render_snapshot", "render_ticket", "render_update"]
+__all__ = [
+    "VARY",
+    "Rendered",
+    "render_change",
+    "render_page",
+    "render_snapshot",
+    "render_ticket",
+    "render_update",
+]
 
 VARY: Final = (b"vary", b"Authorization, Accept-Encoding")
 _JSON: Final = (b"content-type", b"application/json")

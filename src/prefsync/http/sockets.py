@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from prefsync.channel import Update
 from prefsync.errors import (
     InsufficientScopeError,
     MalformedError,
@@ -28,11 +27,12 @@ from prefsync.strictjson import encode
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from prefsync.channel import Update
     from prefsync.clock import Clock
     from prefsync.document import Identity, Snapshot
     from prefsync.http.admission import Admission, Headers
-    from prefsync.http.options import ApiOptions
     from prefsync.http.messages import Socket
+    from prefsync.http.options import ApiOptions
     from prefsync.http.writing import Writer
     from prefsync.hub import Joined
     from prefsync.session import Session, Sessions
@@ -235,7 +235,11 @@ class _Conversation:
             raise TypeError("nobody is named")
         try:
             snapshot = await self._sockets.writer.patch(
-                identity, frame.patch, key=frame.id, origin=self._client, condition=_condition(frame.if_revision)
+                identity,
+                frame.patch,
+                key=frame.id,
+                origin=self._client,
+                condition=_condition(frame.if_revision),
             )
         except PrefsyncError as error:
             return {"type": "nack", "id": frame.id, "problem": problem_with_delay(error)}

@@ -78,7 +78,9 @@ class Writer:
         if not identity.may(self._options.write_scope):
             raise InsufficientScopeError(self._options.write_scope)
         if condition is None and self._options.require_if_match:
-            raise PreconditionRequiredError("writes need if_revision here: the revision that the change was made upon")
+            raise PreconditionRequiredError(
+                "writes need if_revision here: the revision that the change was made upon"
+            )
         mutation = mutation_from("PATCH", None, patch, self.schema, self.limits)
         request = IdempotentRequest(key, digest("PATCH", None, patch))
         return await self._service.write(

@@ -20,8 +20,12 @@ _PUT: Final = Statement(
     text("INSERT INTO preference_tickets (name, content, expires_at) VALUES (:name, :content, :expires)"),
     returns_rows=False,
 )
-_TAKE: Final = Statement(text("DELETE FROM preference_tickets WHERE name = :name RETURNING content, expires_at"))
-_FORGET: Final = Statement(text("DELETE FROM preference_tickets WHERE expires_at <= :now"), returns_rows=False)
+_TAKE: Final = Statement(
+    text("DELETE FROM preference_tickets WHERE name = :name RETURNING content, expires_at")
+)
+_FORGET: Final = Statement(
+    text("DELETE FROM preference_tickets WHERE expires_at <= :now"), returns_rows=False
+)
 
 # Those that nobody takes are removed by every so many-th put.
 _PUTS_BETWEEN: Final = 50
