@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from prefsync.document import Subject
     from prefsync.hub import Hub, Joined
 
-__all__ = ["Farewell", "Outlet", "Session", "SessionLimits", "Sessions"]
+__all__ = ["Farewell", "Outlet", "Session", "Sessions"]
 
 logger = logging.getLogger("prefsync")
 
@@ -67,23 +67,6 @@ class Outlet(Protocol):
 
     def cut(self) -> None:
         """Give the connection up: nothing more is sent. May be called more than once."""
-
-
-class SessionLimits(Protocol):
-    """How many sessions there may be at once.
-
-    Attributes:
-        sessions_per_subject: Of one subject, in this process.
-        sessions: In this process.
-    """
-
-    @property
-    def sessions_per_subject(self) -> int:
-        """Of one subject, in this process."""
-
-    @property
-    def sessions(self) -> int:
-        """In this process."""
 
 
 class Session:
@@ -267,8 +250,9 @@ class Sessions:
 
     Args:
         hub: Who hears of changes.
-        limits: How many there may be.
         clock: For expiry and for the time between heartbeats.
+        most: How many there may be.
+        most_per_subject: How many of one subject there may be.
 
     Attributes:
         hub: Who hears of changes.
@@ -277,12 +261,13 @@ class Sessions:
         is_draining: Whether new ones are refused.
     """
 
-    def __init__(self, hub: Hub, limits: SessionLimits, clock: Clock) -> None:
+    def __init__(self, hub: Hub, clock: Clock, *, most: int = 10_000, most_per_subject: int = 64) -> None:
         self.hub = hub
         self.now = clock.monotonic()
         self.sending: set[Session] = set()
         self.is_draining = False
-        self._limits = limits
+        self._most = most
+        self._most_per_subject = most_per_subject
         self._clock = clock
         self._count = 0
         self._of_subject: Counter[str] = Counter()
@@ -303,9 +288,9 @@ class Sessions:
         """
         if self.is_draining:
             raise UnavailableError("process", message="this process is shutting down; connect again")
-        if self._count >= self._limits.sessions:
+        if self._count >= self._most:
             raise UnavailableError("process", message="this process has as many open streams as it may")
-        if subject is not None and self._of_subject[subject.key] >= self._limits.sessions_per_subject:
+        if subject is not None and self._of_subject[subject.key] >= self._most_per_subject:
             raise UnavailableError("process", message="this user has as many open streams as one may")
 
     def open(self, subject: Subject, outlet: Outlet, expires_at: float | None) -> Session:

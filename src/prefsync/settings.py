@@ -25,6 +25,7 @@ _RATE: Final = re.compile(r"\s*(\d+)\s*(?:/|per)\s*(\d*)\s*(second|minute|hour|d
 _SECONDS: Final = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
 
 _SIZE: Final = re.compile(r"\s*(\d+)\s*(|B|KiB|MiB|GiB)\s*")
+_ORIGIN: Final = re.compile(r"https?://[^/\s?#@]+", re.IGNORECASE)
 _UNITS: Final = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 # The design's security section: 100 requests a minute a user.
@@ -50,6 +51,9 @@ class Settings:
         jwt_leeway: Seconds by which clocks may differ.
         near_cache: Bytes of a cache inside each process. Not supported yet: anything but 0 is an error.
         pool_size: The most connections to the database.
+        allowed_origins: Origins besides the app's own whose pages may open a WebSocket, ``https://app.example``.
+        max_sessions: The most open streams of one process.
+        max_sessions_per_subject: The most open streams of one subject in one process.
     """
 
     database_url: str = "sqlite:///prefsync.sqlite3"
@@ -66,6 +70,9 @@ class Settings:
     jwt_leeway: int = 30
     near_cache: int = 0
     pool_size: int = 10
+    allowed_origins: tuple[str, ...] = ()
+    max_sessions: int = 10_000
+    max_sessions_per_subject: int = 64
 
     def __post_init__(self) -> None:
         for name, read in _READERS.items():
@@ -161,6 +168,16 @@ def _names(value: object) -> tuple[str, ...]:
     raise ValueError("write names, RS256 say, with commas between them")
 
 
+def _origins(value: object) -> tuple[str, ...]:
+    origins = _names(value)
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                "write origins as browsers send them, https://app.example say, with commas between them"
+            )
+    return origins
+
+
 def _size(value: object) -> int:
     match = _SIZE.fullmatch(str(value))
     if not match:
@@ -175,4 +192,7 @@ _READERS: Final[dict[str, Any]] = {
     "jwt_leeway": _between(0, 60),
     "near_cache": _size,
     "pool_size": _between(1, 1_000),
+    "allowed_origins": _origins,
+    "max_sessions": _between(1, 1_000_000),
+    "max_sessions_per_subject": _between(1, 1_000_000),
 }

@@ -155,10 +155,17 @@ class Runtime:
         options = options or ApiOptions()
         feed = ChangeFeed(self.service, self.repository, self._database)
         self.hub = Hub(self.notifier, self.repository, feed, self.service, self._database, clock)
-        self.sessions = Sessions(self.hub, options, clock)
+        self.sessions = Sessions(
+            self.hub,
+            clock,
+            most=self.settings.max_sessions,
+            most_per_subject=self.settings.max_sessions_per_subject,
+        )
         self._polls = LongPolls(self.hub, feed, clock)
         admission = Admission(self.verifier, self.limiter, self.tickets, clock)
-        self.api = PreferencesApi(self.service, self._polls, self.sessions, admission, clock, options)
+        self.api = PreferencesApi(
+            self.service, self._polls, self.sessions, admission, clock, options, self.settings.allowed_origins
+        )
         self._users = 0
         self._opening = anyio.Lock()
         self._stack = AsyncExitStack()

@@ -11,12 +11,15 @@ from typing import NoReturn
 
 from tests.bench.cores import choose, pin
 from tests.bench.crowd import Crowd
+from tests.bench.fanout import Fanout, Row
 from tests.bench.machine import describe
 from tests.bench.measure import Bench, Result
-from tests.bench.report import as_json, as_text
+from tests.bench.report import as_json, as_table, as_text
 from tests.bench.stage import found_stores, started
 from tests.bench.tap import PostgresTap
 from tests.bench.traffic import cases, real_answers
+
+_REALTIME = "realtime"
 
 
 def main() -> int:
@@ -24,9 +27,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _end)  # or servers and a database would be left behind
     crowd = Crowd()
     known = cases(crowd)
-    options = _options([case.name for case in known])
+    options = _options([*(case.name for case in known), _REALTIME])
     crowd.skew = options.zipf
     results = [Result(case) for case in known if not options.only or case.name in options.only]
+    rows: list[Row] = []
     cores = choose()
     pin(cores.load)
     with (
@@ -43,18 +47,27 @@ def main() -> int:
             started(cores, tap.url, stores.redis, crowd.key, sample) as stage,
         ):
             bench.count(stage, results, tap.read)
+            if _REALTIME in options.only or not options.only:
+                rows += Fanout(stage, crowd, _say).storm(lambda: int(tap.read()["statements"]))
         with started(cores, stores.postgres, stores.redis, crowd.key, sample) as stage:
             bench.measure(stage, results, options.rounds, stores.meter)
+            if _REALTIME in options.only or not options.only:
+                rows = (
+                    Fanout(stage, crowd, _say).measure(rounds=options.rounds, seconds=options.seconds) + rows
+                )
     notes = [
         cores.note,
         f"{options.connections} connections, Zipf's s = {options.zipf:g}",
         f"rounds: {options.rounds}, of {options.seconds:g} s for each measurement",
         *stores.notes,
     ]
+    if rows:
+        sys.stdout.write(as_table(rows) + "\n\n")
     sys.stdout.write(as_text(results, machine, notes) + "\n")
     if options.json:
         options.json.write_text(json.dumps(as_json(results, machine, notes), indent=1) + "\n")
-    return _status(results, check=options.check)
+    missed = [row for row in rows if not row.reached]
+    return _status(results, check=options.check) or int(options.check and bool(missed))
 
 
 def _options(names: list[str]) -> argparse.Namespace:
@@ -63,7 +76,9 @@ def _options(names: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="of floor and work (3)")
     parser.add_argument("--connections", type=int, default=32, help="kept busy at once (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="one round of a second: to see that it runs")
-    parser.add_argument("--only", action="append", choices=names, help="measure this; may be given again")
+    parser.add_argument(
+        "--only", action="append", default=[], choices=names, help="measure this; may be given again"
+    )
     parser.add_argument(
         "--zipf",
         type=float,

@@ -63,6 +63,10 @@ class Crowd:
         expires = int(time.time()) + 86_400
         self.users = [_user(f"user-{number:04d}", self.key, expires) for number in range(USERS)]
 
+    def token(self, name: str) -> str:
+        """Return a token of a user who is none of the thousand."""
+        return _user(name, self.key, int(time.time()) + 86_400).token
+
     def reads(self, path: str, etags: Mapping[str, str] | None = None) -> Iterator[bytes]:
         """Yield ``GET`` requests without end.
 

@@ -10,10 +10,12 @@ from tests.bench.measure import Figures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
+    from tests.bench.fanout import Row
     from tests.bench.measure import Result
 
-__all__ = ["as_json", "as_text"]
+__all__ = ["as_json", "as_table", "as_text"]
 
 _HEAD: Final = (
     "request",
@@ -98,6 +100,29 @@ def as_json(results: Sequence[Result], machine: Mapping[str, str], notes: Sequen
     }
 
 
+def as_table(rows: Sequence[Row]) -> str:
+    """Return what was found of realtime."""
+    head = ("realtime", "prefsync", "range", "bare broadcast", "ratio", "target")
+    lines: list[Sequence[str]] = [head]
+    for row in rows:
+        unit = f" {row.unit}" if row.unit else ""
+        target = ""
+        if row.limit is not None:
+            verdict = "reached" if row.reached else "missed"
+            target = f"at most {row.limit:g}{unit if row.is_absolute else ' times'}: {verdict}"
+        lines.append(
+            (
+                row.what,
+                f"{median(row.work):.2f}{unit}",
+                f"{min(row.work):.2f} to {max(row.work):.2f}" if len(row.work) > 1 else "",
+                f"{median(row.floor):.2f}{unit}" if row.floor else "",
+                f"{row.ratio:.2f}" if row.ratio is not None else "",
+                target,
+            )
+        )
+    return _table(lines, left={0, len(head) - 1})
+
+
 def _row(
     result: Result,
     label: str,
@@ -164,17 +189,15 @@ def _warnings(results: Sequence[Result]) -> list[str]:
     return found
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+def _table(rows: Sequence[Sequence[str]], left: AbstractSet[int] = _LEFT) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
 
     def line(cells: Sequence[str]) -> str:
         padded = (
-            cell.ljust(width) if column in _LEFT else cell.rjust(width)
+            cell.ljust(width) if column in left else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
         )
         return f"| {' | '.join(padded)} |"
 
-    rule = [
-        "-" * width if column in _LEFT else "-" * (width - 1) + ":" for column, width in enumerate(widths)
-    ]
+    rule = ["-" * width if column in left else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
     return "\n".join([line(rows[0]), f"| {' | '.join(rule)} |", *map(line, rows[1:])])

@@ -76,7 +76,7 @@ class Stage:
     """The servers under measurement.
 
     Attributes:
-        servers: By name: ``prefsync`` and ``floor``.
+        servers: By name: ``prefsync``, ``floor`` and ``broadcast``, the floor of fan-out.
     """
 
     servers: dict[str, ServerProcess]
@@ -131,6 +131,7 @@ def started(
             "PREFSYNC_REDIS_URL": redis_url,
             "PREFSYNC_JWT_KEY": key,
             "PREFSYNC_RATE_LIMIT": _RATE_LIMIT,
+            "PREFSYNC_MAX_SESSIONS_PER_SUBJECT": "100000",
         }
         prefsync = stack.enter_context(_server(cores, "examples", "fastapi_app:app", settings))
         answers = (
@@ -140,7 +141,8 @@ def started(
         answers.write_text(json.dumps(real))
         settings = {"BENCH_DATABASE_URL": postgres, "BENCH_ANSWERS": str(answers)}
         floor = stack.enter_context(_server(cores, ".", "tests.bench.floor:app", settings, path=CONSTANT))
-        yield Stage({"prefsync": prefsync, "floor": floor})
+        broadcast = stack.enter_context(_server(cores, ".", "tests.bench.broadcast:app", {}))
+        yield Stage({"prefsync": prefsync, "floor": floor, "broadcast": broadcast})
 
 
 def _server(cores: Cores, folder: str, app: str, settings: dict[str, str], path: str = "/") -> ServerProcess:

@@ -40,7 +40,7 @@ from prefsync.service import IdempotentRequest
 from prefsync.strictjson import MAX_INTEGER
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from prefsync.clock import Clock
     from prefsync.document import Document, Identity, Snapshot, Subject
@@ -76,6 +76,7 @@ class PreferencesApi:
         admission: Finds out who calls, and counts.
         clock: For expiry.
         options: What the host has settled.
+        allowed_origins: Whose pages may open a WebSocket, besides the app's own.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class PreferencesApi:
         admission: Admission,
         clock: Clock,
         options: ApiOptions,
+        allowed_origins: Collection[str] = (),
     ) -> None:
         self.options = options
         self._service = service
@@ -95,7 +97,8 @@ class PreferencesApi:
         self._schema_answer = render_schema(service.schema.json_schema)
         self._rendered: Recent[tuple[int, Rendered]] = Recent(_RENDERED_BYTES)
         self._events = EventStreams(sessions)
-        self._sockets = WebSockets(sessions, admission, Writer(service, admission, options), options, clock)
+        writer = Writer(service, admission, options)
+        self._sockets = WebSockets(sessions, admission, writer, options, clock, allowed_origins)
 
     async def handle(self, request: HttpRequest, identity: Identity | None = None) -> HttpResponse:
         """Answer a request.

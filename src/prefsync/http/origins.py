@@ -38,7 +38,7 @@ def check_origin(request: HttpRequest, allowed: Collection[str]) -> None:
         return
     if not _is_same(origin, request.header(b"host") or ""):
         raise OriginRefusedError(
-            "pages of this origin may not connect here; the host names those that may in allowed_origins"
+            "pages of this origin may not connect here; the host names those that may in PREFSYNC_ALLOWED_ORIGINS"
         )
 
 

@@ -25,7 +25,7 @@ from prefsync.session import Farewell
 from prefsync.strictjson import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from prefsync.channel import Update
     from prefsync.clock import Clock
@@ -65,16 +65,24 @@ class WebSockets:
         writer: Does what ``patch`` frames ask for.
         options: What the host has settled.
         clock: For the rate of frames.
+        allowed_origins: Whose pages may connect, besides the app's own.
     """
 
     def __init__(
-        self, sessions: Sessions, admission: Admission, writer: Writer, options: ApiOptions, clock: Clock
+        self,
+        sessions: Sessions,
+        admission: Admission,
+        writer: Writer,
+        options: ApiOptions,
+        clock: Clock,
+        allowed_origins: Collection[str] = (),
     ) -> None:
         self.sessions = sessions
         self.admission = admission
         self.writer = writer
         self.options = options
         self.clock = clock
+        self._allowed_origins = allowed_origins
 
     async def serve(self, socket: Socket, identity: Identity | None = None) -> None:
         """Serve one connection until it ends.
@@ -128,7 +136,7 @@ class WebSockets:
         """Check what can be seen before anybody is named, and return the ticket."""
         self.sessions.check()
         refuse_token_in(socket.request)
-        check_origin(socket.request, self.options.allowed_origins)
+        check_origin(socket.request, self._allowed_origins)
         ticket = query_of(socket.request).get("ticket")
         if SUBPROTOCOL not in socket.subprotocols:
             raise MalformedError(f"offer the subprotocol {SUBPROTOCOL} (Sec-WebSocket-Protocol)")
