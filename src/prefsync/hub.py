@@ -276,7 +276,7 @@ class Hub:
                 is_asked = not page.has_more
                 question.is_lost |= page.reset is not None
                 if channel.read(page, asked_at=asked_at, heard=heard):
-                    _wake(channel)
+                    self._wake(channel)
         except UnavailableError as error:
             question.error = error
             self._has_caught_up = False
@@ -321,9 +321,14 @@ class Hub:
         if channel is None:
             return
         if channel.hear(announcement):
-            _wake(channel)
+            self._wake(channel)
         if channel.is_behind and channel.is_known:
             self._begin_to_ask(channel, pause=_REORDERING if announcement.change is not None else 0)
+
+    def _wake(self, channel: Channel) -> None:
+        # In a task of its own: whatever listeners do in it, the one that hears of changes lives on.
+        if self._tasks is not None:
+            self._tasks.start_soon(_wake_all, channel)
 
     # --- Reconciling -------------------------------------------------------------------------------------------------
 
@@ -360,7 +365,7 @@ class Hub:
                 if channel.is_behind or revision not in {before, channel.revision}:
                     behind.append(channel)
                 else:
-                    _wake(channel)  # who could not be told of something while the database was away
+                    self._wake(channel)  # who could not be told of something while the database was away
         for start in range(0, len(behind), _AT_ONCE):
             questions = [
                 self._begin_to_ask(channel)
@@ -399,6 +404,6 @@ class _Question:
         self.error: UnavailableError | None = None
 
 
-def _wake(channel: Channel) -> None:
+async def _wake_all(channel: Channel) -> None:
     for listener in tuple(channel.listeners):
         listener.wake()

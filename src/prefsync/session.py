@@ -13,6 +13,7 @@ import logging
 import sys
 from collections import Counter, deque
 from enum import Enum
+from types import coroutine
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
@@ -22,8 +23,9 @@ from prefsync.effective import fold
 from prefsync.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
 
+    from prefsync.channel import Channel
     from prefsync.clock import Clock
     from prefsync.document import Subject
     from prefsync.hub import Hub, Joined
@@ -85,6 +87,7 @@ class Session:
         "_has_begun",
         "_has_ended",
         "_is_beat_due",
+        "_is_sending",
         "_outlet",
         "_replies",
         "_revision",
@@ -110,6 +113,7 @@ class Session:
         self._has_begun = False
         self._farewell: Farewell | None = None
         self._has_ended = False
+        self._is_sending = False
         self._sending_since: float | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -187,61 +191,68 @@ class Session:
 
     def wake(self) -> None:
         """Send what there is to send, unless it is being done."""
-        if self._sending_since is None and not self._has_ended:
-            # Not worth a look at the clock: what is sent at once, as nearly everything is, never waits for a tick.
+        if self._is_sending or self._has_ended:
+            return
+        self._is_sending = True
+        task = _start(self._send())
+        if task is not None and self._is_sending:
+            self._task = task
             self._sending_since = self._sessions.now
             self._sessions.sending.add(self)
-            self._task = _start(self._send())
 
     async def _send(self) -> None:
         try:
-            while not self._has_ended and await self._send_next():
-                self._sending_since = self._sessions.now
+            while not self._has_ended:
+                channel = self._channel
+                if self._replies:
+                    await self._replies.popleft()()
+                elif self._farewell is not None:
+                    await self._outlet.farewell(self._farewell)
+                    self._task = None
+                    self.cut()
+                elif (
+                    self._has_begun
+                    and (self._revision < channel.revision or self._epoch != channel.epoch)
+                    and (update := self._way(channel) or await self._look_up(channel)) is not None
+                ):
+                    await self._outlet.update(update)
+                elif self._is_beat_due:
+                    self._is_beat_due = False
+                    await self._outlet.beat(self.revision)
+                else:
+                    break
+                if self._sending_since is not None:
+                    self._sending_since = self._sessions.now
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # see below
             # A connection that has gone shows in many ways, each server's own.
             logger.debug("a session is over: %r", error)
             self._task = None
             self.cut()
         finally:
-            self._sending_since = None
-            self._sessions.sending.discard(self)
+            self._is_sending = False
+            if self._sending_since is not None:
+                self._sending_since = None
+                self._sessions.sending.discard(self)
 
-    async def _send_next(self) -> bool:
-        """Send one thing, and return whether there was one."""
-        if self._replies:
-            await self._replies.popleft()()
-        elif self._farewell is not None:
-            await self._outlet.farewell(self._farewell)
-            self._task = None
-            self.cut()
-        elif (update := await self._next_update()) is not None:
-            await self._outlet.update(update)
-        elif self._is_beat_due:
-            self._is_beat_due = False
-            await self._outlet.beat(self.revision)
-        else:
-            return False
-        return True
-
-    async def _next_update(self) -> Update | None:
-        """Return the way from what the client has to the newest state, and take it for gone."""
-        channel = self._channel
-        if channel is None or not self._has_begun:
+    def _way(self, channel: Channel) -> Update | None:
+        """Return the way from what the client has to the newest state where it is known, and take it for gone."""
+        if self._epoch != channel.epoch:
             return None
-        epoch, update = channel.epoch, None
-        if self._epoch == epoch:
-            if self._revision >= channel.revision:
-                return None
-            update = channel.update(self._revision)
-        if update is None:
-            try:
-                joined = await self._sessions.hub.resume(channel, self._revision, self._epoch)
-            except UnavailableError:
-                return None  # woken again by the hub, when the database is back
-            if joined.reset is None and not joined.changes:
-                return None
-            epoch, update = joined.epoch, joined.reset or Update(fold(joined.changes))
-        self._epoch, self._revision = epoch, update.revision
+        update = channel.update(self._revision)
+        if update is not None:
+            self._revision = update.revision
+        return update
+
+    async def _look_up(self, channel: Channel) -> Update | None:
+        """Do the same where the log or the state has to be read."""
+        try:
+            joined = await self._sessions.hub.resume(channel, self._revision, self._epoch)
+        except UnavailableError:
+            return None  # woken again by the hub, when the database is back
+        if joined.reset is None and not joined.changes:
+            return None
+        update = joined.reset or Update(fold(joined.changes))
+        self._epoch, self._revision = joined.epoch, update.revision
         return update
 
 
@@ -368,14 +379,32 @@ class Sessions:
                 session.end(Farewell.DRAINING)
 
 
-if sys.version_info >= (3, 12):
+def _start(work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+    """Run work as far as it comes without waiting, and the rest as a task, if there is any.
 
-    def _start(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run work at once as far as it comes without waiting, and the rest as a task."""
-        return asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
+    Nearly everything is sent without waiting, and a task for each of a thousand sessions costs as much as the sending.
+    Before Python 3.12 the first part runs in the caller's task, which must not mind.
+    """
+    if sys.version_info >= (3, 12):
+        task = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
+        return None if task.done() else task
+    try:
+        waiting = work.send(None)
+    except StopIteration:
+        return None
+    return asyncio.create_task(_finish(work, waiting))
 
-else:
 
-    def _start(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run work as a task."""
-        return asyncio.create_task(work)
+@coroutine
+def _finish(work: Coroutine[Any, Any, None], waiting: Any) -> Generator[Any, Any, None]:
+    """Go on with a coroutine that was begun by hand and waits for something."""
+    try:
+        while True:
+            try:
+                result = yield waiting
+            except BaseException as error:  # noqa: BLE001  # a cancellation too is the work's to deal with
+                waiting = work.throw(error)
+            else:
+                waiting = work.send(result)
+    except StopIteration:
+        return

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from tests.bench.cores import choose, pin
 from tests.bench.crowd import Crowd
-from tests.bench.fanout import Fanout, Row
+from tests.bench.fanout import KINDS, Fanout, Row
 from tests.bench.machine import describe
 from tests.bench.measure import Bench, Result
 from tests.bench.report import as_json, as_table, as_text
@@ -31,6 +31,7 @@ def main() -> int:
     crowd.skew = options.zipf
     results = [Result(case) for case in known if not options.only or case.name in options.only]
     rows: list[Row] = []
+    is_realtime = not options.only or _REALTIME in options.only
     cores = choose()
     pin(cores.load)
     with (
@@ -47,14 +48,16 @@ def main() -> int:
             started(cores, tap.url, stores.redis, crowd.key, sample) as stage,
         ):
             bench.count(stage, results, tap.read)
-            if _REALTIME in options.only or not options.only:
+            if is_realtime:
                 rows += Fanout(stage, crowd, _say).storm(lambda: int(tap.read()["statements"]))
         with started(cores, stores.postgres, stores.redis, crowd.key, sample) as stage:
             bench.measure(stage, results, options.rounds, stores.meter)
-            if _REALTIME in options.only or not options.only:
-                rows = (
-                    Fanout(stage, crowd, _say).measure(rounds=options.rounds, seconds=options.seconds) + rows
-                )
+            if is_realtime:
+                rows += Fanout(stage, crowd, _say).lag(options.rounds * options.seconds)
+        for kind in KINDS if is_realtime else ():
+            # Servers that have had sessions before would take the memory of those for new ones.
+            with started(cores, stores.postgres, stores.redis, crowd.key, sample) as stage:
+                rows += Fanout(stage, crowd, _say).spread(kind, options.rounds)
     notes = [
         cores.note,
         f"{options.connections} connections, Zipf's s = {options.zipf:g}",

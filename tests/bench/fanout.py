@@ -7,7 +7,7 @@ import itertools
 import json
 import random
 import time
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Final
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.bench.crowd import Crowd
     from tests.bench.stage import Stage
 
-__all__ = ["Fanout", "Row"]
+__all__ = ["KINDS", "Fanout", "Row"]
 
 _HOST: Final = "127.0.0.1"
 _PATIENCE: Final = 60.0
@@ -35,6 +35,9 @@ _LAG_SESSIONS: Final = 50
 _LAG_RATE: Final = 60
 _STORM_USERS: Final = 200
 _STORM_SESSIONS: Final = 10
+
+KINDS: Final = {"ws": "WebSocket", "events": "server-sent events"}
+"""Of sessions: the last part of the path, and what people call them."""
 
 _PATHS: Final = {"prefsync": "/preferences", "broadcast": ""}
 
@@ -86,10 +89,20 @@ class Fanout:
         self._progress = progress
         self._values = itertools.count(8)
 
-    def measure(self, *, rounds: int, seconds: float) -> list[Row]:
-        """Measure everything there is to compare."""
+    def spread(self, kind: str, rounds: int) -> list[Row]:
+        """Measure one change to many sessions, and what they cost while nothing happens.
+
+        Args:
+            kind: Of sessions; one of ``KINDS``.
+            rounds: Ten changes each.
+        """
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(self._measure(rounds, seconds))
+            return runner.run(self._spread(kind, rounds))
+
+    def lag(self, seconds: float) -> list[Row]:
+        """Measure how long changes take to those who wait for them."""
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(self._lags(seconds))
 
     def storm(self, statements: Callable[[], int]) -> list[Row]:
         """Measure how sessions that were cut come back.
@@ -100,37 +113,37 @@ class Fanout:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(self._storm(statements))
 
-    async def _measure(self, rounds: int, seconds: float) -> list[Row]:
-        rows: list[Row] = []
-        for kind, title in (("ws", "WebSocket"), ("events", "server-sent events")):
-            spread: dict[str, list[float]] = {"prefsync": [], "broadcast": []}
-            memory: dict[str, list[float]] = {"prefsync": [], "broadcast": []}
-            for name in ("broadcast", "prefsync"):
-                self._progress(f"{title}: {_SESSIONS} sessions, {name}")
-                async with self._connected(name, kind, [0] * _SESSIONS, memory[name]) as listeners:
-                    for _ in range(10 * rounds):
-                        spread[name].append(await self._one_to_all(name, listeners) * 1e3)
-                        await asyncio.sleep(0.02)
-            rows.append(
-                Row(
-                    f"one change to {_SESSIONS} sessions, {title}",
-                    "ms",
-                    spread["prefsync"],
-                    spread["broadcast"],
-                    1.5,
+    async def _spread(self, kind: str, rounds: int) -> list[Row]:
+        times: dict[str, list[float]] = {"broadcast": [], "prefsync": []}
+        memory: dict[str, list[float]] = {"broadcast": [], "prefsync": []}
+        async with AsyncExitStack() as stack:
+            sides = {}
+            for name in times:
+                self._progress(f"{KINDS[kind]}: {_SESSIONS} sessions, {name}")
+                sides[name] = await stack.enter_async_context(
+                    self._connected(name, kind, [0] * _SESSIONS, memory[name])
                 )
-            )
-            rows.append(Row(f"an idle session, {title}", "KiB", memory["prefsync"], memory["broadcast"], 1.5))
+            for _ in range(10 * rounds):  # in turns: machines are never quiet
+                for name, listeners in sides.items():
+                    times[name].append(await self._one_to_all(name, listeners) * 1e3)
+                    await asyncio.sleep(0.02)
+        what = f"one change to {_SESSIONS} sessions, {KINDS[kind]}"
+        return [
+            Row(what, "ms", times["prefsync"], times["broadcast"], 1.5),
+            Row(f"an idle session, {KINDS[kind]}", "KiB", memory["prefsync"], memory["broadcast"], 1.5),
+        ]
+
+    async def _lags(self, seconds: float) -> list[Row]:
         lags: dict[str, list[float]] = {}
         for name in ("broadcast", "prefsync"):
             self._progress(f"lag at {_LAG_RATE} writes a second, {name}")
-            lags[name] = await self._lag(name, seconds * rounds)
+            lags[name] = await self._lag(name, seconds)
         what = f"PUT to event, {_LAG_USERS} users x {_LAG_SESSIONS} sessions, {_LAG_RATE} PUT/s"
-        rows.append(Row(f"{what}, p50", "ms", [_at(lags["prefsync"], 0.5)], [_at(lags["broadcast"], 0.5)]))
-        rows.append(
-            Row(f"{what}, p99", "ms", [_at(lags["prefsync"], 0.99)], [_at(lags["broadcast"], 0.99)], 10, True)
-        )
-        return rows
+        ours, bare = lags["prefsync"], lags["broadcast"]
+        return [
+            Row(f"{what}, p50", "ms", [_at(ours, 0.5)], [_at(bare, 0.5)]),
+            Row(f"{what}, p99", "ms", [_at(ours, 0.99)], [_at(bare, 0.99)], limit=10, is_absolute=True),
+        ]
 
     @asynccontextmanager
     async def _connected(
@@ -246,6 +259,9 @@ class Fanout:
             revisions = {user: listener.revision for user, listener in zip(users, listeners, strict=True)}
             for listener in listeners:
                 listener.transport.abort()
+            idle = statements()
+            await asyncio.sleep(2)
+            idle = (statements() - idle) / 2  # what the process asks of its own accord, a second
             before, begin = statements(), time.perf_counter()
             back = [SocketListener("/preferences/ws", self._token(user), revisions[user]) for user in users]
             pauses = random.Random(1)
@@ -256,6 +272,7 @@ class Fanout:
 
             await asyncio.gather(*map(come_back, back))
             took, asked = time.perf_counter() - begin, statements() - before
+            asked -= idle * took
             for listener in back:
                 listener.transport.abort()
         return [

@@ -93,6 +93,10 @@ class _EventOutlet:
 
     __slots__ = ("_sink", "scope")
 
+    is_plain = (
+        False  # middlewares of the host's stand between, Starlette's among them that open cancel scopes
+    )
+
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self.scope = anyio.CancelScope()
