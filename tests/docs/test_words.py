@@ -119,7 +119,7 @@ def test_every_setting_is_documented(field: dataclasses.Field[object]) -> None:
     row = row_of("docs/settings.md", f"PREFSYNC_{field.name.upper()}")
     default = field.default
     match default:
-        case None:
+        case None | ():
             shown = "none"
         case Rate(limit, 60):
             shown = f"`{limit}/minute`"

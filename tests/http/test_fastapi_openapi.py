@@ -100,13 +100,15 @@ def test_it_is_an_openapi_document(document: dict[str, Any]) -> None:
 
 
 def test_every_path_of_the_protocol_is_there(document: dict[str, Any]) -> None:
-    """Each declared namespace with its four methods, the schema and the changes, and nothing else."""
+    """Each declared namespace with its four methods, the schema, the changes and the streams, and nothing else."""
     writable = {"get", "put", "patch", "delete"}
     assert {path: set(item) for path, item in document["paths"].items()} == {
         "/preferences": writable,
         **{f"/preferences/{name}": writable for name in DEFAULTS},
         "/preferences/schema": {"get"},
         "/preferences/changes": {"get"},
+        "/preferences/events": {"get"},
+        "/preferences/ticket": {"post"},
     }
 
 

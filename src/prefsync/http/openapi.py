@@ -130,6 +130,41 @@ def describe(schema: Schema) -> Iterator[tuple[str, str, dict[str, Any]]]:
             {"Prefsync-Revision": _STATE_HEADERS["Prefsync-Revision"]},
         ),
     )
+    yield from _streams()
+
+
+def _streams() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield how streams are opened; OpenAPI has no words for a WebSocket, ``GET /ws``."""
+    events = _operation(
+        "Follow what changes",
+        "read_events",
+        "Server-sent events: `reset`, `change` and `bye`, each with JSON as data.",
+        [
+            _query("since", "The newest revision that the client has", _REVISION),
+            _query("schema", "The schema tag that the client has", _STRING),
+            _query("ticket", "In place of a token; good once", _STRING),
+            _header("Last-Event-ID", "Wins over `since`"),
+        ],
+        _STRING,
+        (400, 401, 403, 429, 503),
+        {},
+    )
+    events["responses"]["200"]["content"] = {"text/event-stream": {"schema": _STRING}}
+    yield "/events", "get", events
+    shown = _object({"ticket": _STRING, "expires_in": {"type": "integer"}}, title="Ticket")
+    yield (
+        "/ticket",
+        "post",
+        _operation(
+            "Get a ticket for a stream",
+            "issue_ticket",
+            "Opens `/events` or `/ws` once within a minute, where a browser cannot set headers.",
+            [],
+            shown,
+            (401, 403, 429, 503),
+            {},
+        ),
+    )
 
 
 def _document(
@@ -224,7 +259,9 @@ def _operation(
 ) -> dict[str, Any]:
     responses: dict[str, Any] = {
         "200": {
-            "description": "The state" if "ETag" in headers else "The changes",
+            "description": {"ETag": "The state", "Prefsync-Revision": "The changes"}.get(
+                next(iter(headers), ""), summary
+            ),
             "headers": {**headers, **_LIMIT_HEADERS},
             "content": {"application/json": {"schema": shown}},
         }
