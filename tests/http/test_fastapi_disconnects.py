@@ -63,7 +63,7 @@ WAYS = [plain, guarded, behind_middleware]
 
 def waiting_in(mount: PrefSync) -> int:
     """Count the long polls that a mount holds."""
-    return sum(len(waiters) for waiters in mount.runtime._hub._waiters.values())
+    return sum(len(channel.listeners) for channel in mount.runtime.hub._channels.values())
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -167,6 +167,11 @@ def test_the_parameters_of_operations(document: dict[str, Any]) -> None:
             assert found == {(name, "query") for name in ("since", "wait", "limit", "schema")}
             (since,) = (one for one in operation["parameters"] if one["name"] == "since")
             assert since["required"] is True
+        elif path.endswith("/events"):
+            asked = {(name, "query") for name in ("since", "schema", "ticket")}
+            assert found == {*asked, ("last-event-id", "header")}
+        elif path.endswith("/ticket"):
+            assert not found
         elif path.endswith("/schema"):
             assert ("if-none-match", "header") in found
         else:
