@@ -7,6 +7,7 @@ import logging
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import anyio
 from redis.exceptions import RedisError, ResponseError
 
 from prefsync.document import Change, Subject
@@ -61,8 +62,8 @@ class RedisNotifier(ChangeNotifier):
         self, wanted: Callable[[str], bool] | None = None
     ) -> AsyncIterator[AsyncIterator[Announcement | Lost | Gap]]:
         subscription = _Subscription(self._link, self._channel, wanted)
-        await subscription.connect()
         try:
+            await subscription.connect()
             yield subscription.announcements()
         finally:
             await subscription.close()
@@ -78,7 +79,18 @@ class _Subscription:
         self._pubsub: Any = None
 
     async def connect(self) -> bool:
-        """Return whether the channel is subscribed to now."""
+        """Return whether the channel is subscribed to now; who cancels waits until ``close`` knows all there is."""
+        # In a task of its own: cut off while it greets the server, the client would put a connection back for others
+        # on which replies are still to come.
+        connecting = asyncio.create_task(self._connect())
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait({connecting})
+            raise
+
+    async def _connect(self) -> bool:
         pubsub = self._link.pubsub()
         try:
             async with asyncio.timeout(_IDLE):
@@ -141,7 +153,8 @@ class _Subscription:
 
 
 async def _close(pubsub: Any) -> None:
-    with suppress(RedisError, OSError, TimeoutError):
+    # Also for who was cancelled: a connection that is left half closed stays subscribed.
+    with suppress(RedisError, OSError, TimeoutError), anyio.CancelScope(shield=True):
         await pubsub.aclose()
 
 
