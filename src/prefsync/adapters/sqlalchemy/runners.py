@@ -116,7 +116,9 @@ class AsyncEngineRunner:
         cancelled: asyncio.CancelledError | None = None
         while not task.done() and (left := end - loop.time()) > 0:
             try:
-                await asyncio.wait({task}, timeout=left)
+                # Once cancelled, behind a shield: anyio would cancel the wait again in each round of the loop.
+                with anyio.CancelScope(shield=cancelled is not None):
+                    await asyncio.wait({task}, timeout=left)
             except asyncio.CancelledError as error:
                 cancelled = error
         if not task.done():
