@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,6 +63,15 @@ class TestMemory(RateLimiterContract):
         await self.pass_time(1)
         assert (await limiter.acquire("key")).allowed
 
+    @pytest.mark.parametrize("uptime", [20.4, 988.3, 3_090.1, 64_500.1, 8_387_550.3])
+    async def test_reset_after_is_no_more_than_the_window_at_any_time(
+        self, make: Callable[[Rate], MemoryRateLimiter], uptime: float
+    ) -> None:
+        """Whatever the clock shows and however it rounds, the first request is told the window and not a second more."""
+        limiter = make(Rate(3, 60))
+        await self.pass_time(uptime)
+        assert (await limiter.acquire("key")).reset_after == 60
+
 
 class TestLimitsOnAStorage(RateLimiterContract):
     """The ``limits`` library on a storage of its own that the host made, shared by two limiters."""
@@ -74,6 +84,18 @@ class TestLimitsOnAStorage(RateLimiterContract):
         await storage.reset()
         if storage.timer is not None:
             storage.timer.cancel()
+
+    async def test_a_clock_that_is_ahead_makes_nobody_wait_longer(
+        self, make: Callable[[Rate], LimitsRateLimiter], key: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where another process counted by a clock that is ahead of ours, we still tell no more than the window."""
+        rate = Rate(2, 60)
+        async with make(rate) as ahead, make(rate) as ours:
+            now = time.time()
+            with monkeypatch.context() as patch:
+                patch.setattr(time, "time", lambda: now + 5)
+                await ahead.acquire(key)
+            assert (await ours.acquire(key)).reset_after == 60
 
 
 class TestLimitsOnRedis(RateLimiterContract):

@@ -127,7 +127,7 @@ class LimitsRateLimiter(RateLimiter):
             # Started together, in this order: they travel as one pipeline, and the window is read as the hit left it.
             look = storage.get_moving_window(key, limit, window)
             allowed, (start, count) = await asyncio.gather(hit, look)
-        return Permit(bool(allowed), max(0, limit - count), _left(start + window, time.time()))
+        return Permit(bool(allowed), max(0, limit - count), min(window, _left(start + window, time.time())))
 
 
 def _left(moment: float, now: float) -> int:

@@ -278,7 +278,7 @@ class MemoryRateLimiter(_InMemory, RateLimiter):
         now = self._clock.monotonic()
         self._forget(now)
         log = self._logs.setdefault(key, deque())
-        while log and log[0] <= now - self.rate.window:
+        while log and now - log[0] >= self.rate.window:
             log.popleft()
         allowed = len(log) + cost <= self.rate.limit
         if allowed:
@@ -286,13 +286,14 @@ class MemoryRateLimiter(_InMemory, RateLimiter):
             self._logs.move_to_end(key)
         elif not log:
             del self._logs[key]
-        reset = log[0] + self.rate.window - now if log else self.rate.window
+        # In this order, rounding cannot make it more than the window: a difference of times rounds to 0 or more.
+        reset = self.rate.window - (now - log[0]) if log else self.rate.window
         return Permit(allowed, self.rate.limit - len(log), max(1, math.ceil(reset)))
 
     def _forget(self, now: float) -> None:
         """Drop the logs whose newest entry has left the window: in order of that entry, they are the first."""
         while self._logs:
             key, log = next(iter(self._logs.items()))
-            if log and log[-1] > now - self.rate.window:
+            if log and now - log[-1] < self.rate.window:
                 return
             del self._logs[key]
