@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from prefsync.testing.mount import MountContract
+from prefsync.testing.mount import LinkedContract, MountContract
 from prefsync.testing.mount.changes import ChangesContract
 from prefsync.testing.mount.coding import CodingContract
 from prefsync.testing.mount.documents import DocumentsContract
@@ -33,7 +33,7 @@ class TestInMemory(MountContract):
         return sqlite_host
 
 
-class TestPostgresAndRedis(MountContract):
+class TestPostgresAndRedis(MountContract, LinkedContract):
     """In this process, on PostgreSQL and Redis."""
 
     @pytest.fixture(scope="class")
@@ -71,6 +71,7 @@ class TestUvicorn(
     CodingContract,
     ChangesContract,
     WaitingContract,
+    LinkedContract,
     ErrorsContract,
     TokensContract,
 ):

@@ -21,6 +21,8 @@ Example:
             return MyHost(tmp_path_factory.mktemp("prefsync"))
     ```
 
+Where the host's processes share a notifier, :class:`LinkedContract` belongs beside :class:`MountContract`.
+
 Two apps of one host run for the length of the class, so ``anyio_backend`` must have a scope of ``class`` or wider.
 """
 
@@ -41,13 +43,14 @@ from prefsync.testing.mount.schema import SchemaContract
 from prefsync.testing.mount.scopes import ScopesContract
 from prefsync.testing.mount.tokens import TokensContract
 from prefsync.testing.mount.values import ValuesContract
-from prefsync.testing.mount.waiting import WaitingContract
+from prefsync.testing.mount.waiting import LinkedContract, WaitingContract
 
 __all__ = [
     "KEY",
     "Answer",
     "Caller",
     "Headers",
+    "LinkedContract",
     "MountClient",
     "MountContract",
     "MountHost",

@@ -6,15 +6,12 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-import pytest
-
 from prefsync.testing.mount.suite import MountSuite
 
 if TYPE_CHECKING:
     from prefsync.testing.mount.callers import Caller
-    from prefsync.testing.mount.client import MountHost
 
-__all__ = ["WaitingContract"]
+__all__ = ["LinkedContract", "WaitingContract"]
 
 # Seconds. What is answered at once takes milliseconds; a machine that is busy deserves patience.
 _AT_ONCE: Final = 5.0
@@ -43,19 +40,6 @@ class WaitingContract(MountSuite):
         await asyncio.sleep(0.05)
         started = time.monotonic()
         revision = (await me.patch("/plugins", {"a": 1})).revision
-        assert (await waiting)["revision"] == revision
-        assert time.monotonic() - started < _AT_ONCE
-
-    async def test_waiting_for_a_change_through_another_process(
-        self, host: MountHost, me: Caller, unlimited: Caller
-    ) -> None:
-        """Where processes are linked, a change written in one wakes who waits in another."""
-        if not host.is_linked:
-            pytest.skip("these processes have nothing to wake one another with")
-        waiting = asyncio.ensure_future(me.changes(0, wait=_LONG))
-        await asyncio.sleep(0.1)
-        started = time.monotonic()
-        revision = (await me.through(unlimited.client).patch("/plugins", {"a": 1})).revision
         assert (await waiting)["revision"] == revision
         assert time.monotonic() - started < _AT_ONCE
 
@@ -104,3 +88,16 @@ class WaitingContract(MountSuite):
         assert (len(page["changes"]), page["has_more"]) == (2, True)
         page = await me.changes(page["revision"], wait=_LONG, limit=2)
         assert (len(page["changes"]), page["has_more"]) == (1, False)
+
+
+class LinkedContract(MountSuite):
+    """What a mount promises beyond, where its processes share a notifier."""
+
+    async def test_waiting_for_a_change_through_another_process(self, me: Caller, unlimited: Caller) -> None:
+        """A change written in one process wakes who waits in another."""
+        waiting = asyncio.ensure_future(me.changes(0, wait=_LONG))
+        await asyncio.sleep(0.1)
+        started = time.monotonic()
+        revision = (await me.through(unlimited.client).patch("/plugins", {"a": 1})).revision
+        assert (await waiting)["revision"] == revision
+        assert time.monotonic() - started < _AT_ONCE
