@@ -36,6 +36,17 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _patience() -> Iterator[None]:
+    """That the machine is busy with other tests is no outage; what tests outages sets shorter limits, or waits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prefsync.adapters.sqlalchemy.runners._TIME_LIMIT", 15.0)
+        patch.setattr("prefsync.adapters.sqlalchemy.asyncpg.TIME_LIMIT", 15.0)
+        patch.setattr("prefsync.adapters.sqlalchemy.repository._BUSY", 15.0)
+        patch.setattr("prefsync.wiring._DATABASE_LIMIT", 16.0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A plain ``postgresql://`` URL to an empty database of this run, dropped at its end.

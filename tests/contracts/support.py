@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
+import anyio
+
 from prefsync.adapters.redis import RedisLink
+from prefsync.errors import UnavailableError
 from prefsync.testing import Outage
+from prefsync.testing.samples import PATIENCE
 from tests.servers import TcpProxy
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from prefsync.adapters.sqlalchemy import SqlAlchemyRepository
+
+T = TypeVar("T")
 
 
 def connections_out(repository: SqlAlchemyRepository) -> int:
@@ -29,9 +37,28 @@ def commands_under_way(link: RedisLink) -> int:
     return 0 if link._gathering is None else link._gathering._in_flight
 
 
+OUTAGE_LIMIT = 0.5
+"""Seconds after which tests of outages take a server for lost: not so few that a busy machine is one."""
+
+
 def patient_link(url: str, prefix: str) -> RedisLink:
     """Return a link for tests without an outage: that the machine is busy with other tests is none."""
     return RedisLink(url, prefix=prefix, time_limit=10)
+
+
+def impatient_link(url: str, prefix: str) -> RedisLink:
+    """Return a link for tests of outages."""
+    return RedisLink(url, prefix=prefix, time_limit=OUTAGE_LIMIT)
+
+
+async def until_it_answers(call: Callable[[], Awaitable[T]]) -> T:
+    """Call a server that is to come back until it has, and return its answer."""
+    with anyio.fail_after(PATIENCE):
+        while True:
+            try:
+                return await call()
+            except UnavailableError:
+                await anyio.sleep(0.02)
 
 
 class Cut(Outage):

@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefsync.adapters.memory import MemoryCache
-from prefsync.adapters.redis import RedisCache, RedisLink
+from prefsync.adapters.redis import RedisCache
 from prefsync.testing import CacheContract, CacheOutageContract, FakeClock
-from tests.contracts.support import OUTAGES, commands_under_way, patient_link, proxy_to, through
+from tests.contracts.support import (
+    OUTAGES,
+    commands_under_way,
+    impatient_link,
+    patient_link,
+    proxy_to,
+    through,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -97,7 +104,7 @@ class TestLostRedis(CacheOutageContract):
     @pytest.fixture
     async def cache(self, redis_url: str, redis_prefix: str, proxy: TcpProxy) -> AsyncIterator[RedisCache]:
         """A cache on its other side."""
-        async with RedisCache(RedisLink(through(proxy, redis_url), prefix=redis_prefix)) as cache:
+        async with RedisCache(impatient_link(through(proxy, redis_url), redis_prefix)) as cache:
             yield cache
 
     @pytest.fixture(params=OUTAGES)

@@ -10,10 +10,9 @@ from limits.aio.storage import MemoryStorage
 
 from prefsync.adapters.limits import LimitsRateLimiter
 from prefsync.adapters.memory import MemoryRateLimiter
-from prefsync.adapters.redis import RedisLink
 from prefsync.ports import Rate
 from prefsync.testing import FakeClock, RateLimiterContract
-from tests.contracts.support import OUTAGES, patient_link, proxy_to, through
+from tests.contracts.support import OUTAGES, impatient_link, patient_link, proxy_to, through
 from tests.servers import free_port
 
 if TYPE_CHECKING:
@@ -116,7 +115,7 @@ class TestLimitsWithoutItsRedis(RateLimiterContract):
     def make(self, redis_prefix: str) -> Callable[[Rate], LimitsRateLimiter]:
         """Limiters whose Redis does not answer."""
         url = f"redis://127.0.0.1:{free_port()}/0"
-        return lambda rate: LimitsRateLimiter(rate, RedisLink(url, prefix=redis_prefix))
+        return lambda rate: LimitsRateLimiter(rate, patient_link(url, redis_prefix))
 
 
 @pytest.mark.parametrize("kind", OUTAGES)
@@ -128,8 +127,8 @@ async def test_a_redis_that_goes_and_comes_is_counted_by_again(
     async with proxy_to(redis_url) as proxy:
         url = through(proxy, redis_url)
         async with (
-            LimitsRateLimiter(rate, RedisLink(url, prefix=redis_prefix)) as one,
-            LimitsRateLimiter(rate, RedisLink(url, prefix=redis_prefix)) as other,
+            LimitsRateLimiter(rate, impatient_link(url, redis_prefix)) as one,
+            LimitsRateLimiter(rate, impatient_link(url, redis_prefix)) as other,
         ):
             assert sum([(await one.acquire("before")).allowed for _ in range(20)]) == 10
             outage = OUTAGES[kind](proxy)

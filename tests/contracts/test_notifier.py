@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefsync.adapters.memory import MemoryNotifier
-from prefsync.adapters.redis import RedisLink, RedisNotifier
+from prefsync.adapters.redis import RedisNotifier
 from prefsync.testing import NotifierContract, NotifierOutageContract
 from tests.contracts.support import Cut, patient_link, proxy_to, through
 
@@ -72,7 +72,7 @@ class TestLostRedis(NotifierOutageContract):
         self, redis_url: str, redis_prefix: str, proxy: TcpProxy
     ) -> AsyncIterator[RedisNotifier]:
         """A notifier on its other side."""
-        async with RedisNotifier(RedisLink(through(proxy, redis_url), prefix=redis_prefix)) as notifier:
+        async with RedisNotifier(patient_link(through(proxy, redis_url), redis_prefix)) as notifier:
             yield notifier
 
     @pytest.fixture

@@ -13,7 +13,7 @@ from prefsync.adapters.redis import RedisCache, RedisLink, RedisNotifier
 from prefsync.errors import ConfigurationError, UnavailableError
 from prefsync.ports import Announcement, CacheEntry
 from prefsync.testing.samples import fresh_subject
-from tests.contracts.support import patient_link
+from tests.contracts.support import patient_link, until_it_answers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -65,7 +65,10 @@ async def test_a_redis_that_is_full_or_forgot_the_script(private_redis: Callable
     """Out of memory is ``UnavailableError`` for a put while reads go on; a script that was flushed is sent again."""
     server = await run_sync(private_redis)
     subject = fresh_subject()
-    async with RedisCache(RedisLink(server.url)) as cache, Redis.from_url(server.url) as admin:
+    async with (
+        RedisCache(patient_link(server.url, "prefsync")) as cache,
+        Redis.from_url(server.url) as admin,
+    ):
         await cache.put(subject, CacheEntry(1, b"one"))
         await admin.script_flush()
         await cache.put(subject, CacheEntry(2, b"two"))
@@ -76,14 +79,7 @@ async def test_a_redis_that_is_full_or_forgot_the_script(private_redis: Callable
         await admin.config_set("maxmemory", "0")
         await cache.put(subject, CacheEntry(4, b"four"))
         await run_sync(server.restart)
-        with anyio.fail_after(LIMIT):
-            while True:
-                try:
-                    await cache.put(subject, CacheEntry(5, b"five"))
-                except UnavailableError:
-                    await anyio.sleep(0.02)
-                else:
-                    break
+        await until_it_answers(lambda: cache.put(subject, CacheEntry(5, b"five")))
         assert await cache.get(subject) == CacheEntry(5, b"five")
 
 
@@ -92,20 +88,13 @@ async def test_a_frozen_redis_costs_a_bounded_wait(private_redis: Callable[[], P
     server = await run_sync(private_redis)
     subject = fresh_subject()
     async with RedisCache(RedisLink(server.url)) as cache:
-        await cache.put(subject, CacheEntry(1, b"one"))
+        await until_it_answers(lambda: cache.put(subject, CacheEntry(1, b"one")))
         server.pause()
         for _ in range(5):
             with anyio.fail_after(2), pytest.raises(UnavailableError):
                 await cache.get(subject)
         server.resume()
-        with anyio.fail_after(LIMIT):
-            while True:
-                try:
-                    assert await cache.get(subject) == CacheEntry(1, b"one")
-                except UnavailableError:
-                    await anyio.sleep(0.02)
-                else:
-                    break
+        assert await until_it_answers(lambda: cache.get(subject)) == CacheEntry(1, b"one")
 
 
 async def test_one_bad_command_does_not_spoil_the_others(redis_url: str, redis_prefix: str) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from prefsync.adapters.memory import MemoryRepository
 from prefsync.adapters.sqlalchemy import SqlAlchemyRepository
 from prefsync.testing import RepositoryContract, RepositoryOutageContract
-from tests.contracts.support import OUTAGES, connections_out, proxy_to, through
+from tests.contracts.support import OUTAGE_LIMIT, OUTAGES, connections_out, proxy_to, through
 from tests.servers import create_database, drop_database
 
 if TYPE_CHECKING:
@@ -37,16 +37,6 @@ class TestMemory(RepositoryContract):
 
 class OnSql(RepositoryContract):
     """What all repositories on SQL have in common."""
-
-    @pytest.fixture(scope="class", autouse=True)
-    @classmethod
-    def _patience(cls) -> Iterator[None]:
-        """That the machine is busy with other tests is no outage."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("prefsync.adapters.sqlalchemy.runners._TIME_LIMIT", 15.0)
-            patch.setattr("prefsync.adapters.sqlalchemy.asyncpg.TIME_LIMIT", 15.0)
-            patch.setattr("prefsync.adapters.sqlalchemy.repository._BUSY", 15.0)
-            yield
 
     def in_use(self, repository: SqlAlchemyRepository) -> int:
         """Look into the pool."""
@@ -193,9 +183,9 @@ class OnProxy(RepositoryOutageContract):
 
     @pytest.fixture(autouse=True)
     def _impatience(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Find out sooner, so that the tests need not wait as long as a host would."""
-        monkeypatch.setattr("prefsync.adapters.sqlalchemy.runners._TIME_LIMIT", 0.4)
-        monkeypatch.setattr("prefsync.adapters.sqlalchemy.asyncpg.TIME_LIMIT", 0.4)
+        """Find out sooner, though not so soon that a busy machine is taken for an outage."""
+        monkeypatch.setattr("prefsync.adapters.sqlalchemy.runners._TIME_LIMIT", OUTAGE_LIMIT)
+        monkeypatch.setattr("prefsync.adapters.sqlalchemy.asyncpg.TIME_LIMIT", OUTAGE_LIMIT)
 
     def in_use(self, repository: SqlAlchemyRepository) -> int:
         """Look into the pool."""

@@ -10,11 +10,12 @@ import anyio
 import pytest
 
 from prefsync.adapters.memory import MemoryCache, MemoryRepository
-from prefsync.adapters.redis import RedisCache, RedisLink
+from prefsync.adapters.redis import RedisCache
 from prefsync.caching import Recent
 from prefsync.errors import UnavailableError
 from prefsync.ports import CacheEntry
 from prefsync.testing import FailingCache, FailingRepository, PausingRepository
+from tests.contracts.support import patient_link
 from tests.core.support import PATIENCE, Process, new_subject
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ async def caches(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Preferen
     url, prefix = request.getfixturevalue("redis_url"), request.getfixturevalue("redis_prefix")
     async with AsyncExitStack() as stack:
         one, other = [
-            await stack.enter_async_context(RedisCache(RedisLink(url, prefix=prefix))) for _ in range(2)
+            await stack.enter_async_context(RedisCache(patient_link(url, prefix))) for _ in range(2)
         ]
         yield one, other
 

@@ -19,13 +19,14 @@ import redis
 from fastapi import Depends, FastAPI, Request, Response
 
 from prefsync.adapters.limits import LimitsRateLimiter
-from prefsync.adapters.redis import RedisCache, RedisLink, RedisNotifier
+from prefsync.adapters.redis import RedisCache, RedisNotifier
 from prefsync.adapters.sqlalchemy import SqlAlchemyRepository
 from prefsync.settings import Settings
 from prefsync.testing.mount import Answer, Headers, MountClient, MountHost
 from prefsync.testing.mount.callers import KEY
 from prefsync.wiring import Parts
 from prefsync_fastapi import PrefSync
+from tests.contracts.support import patient_link
 from tests.servers import PrivateRedis, ServerProcess
 
 if TYPE_CHECKING:
@@ -166,8 +167,7 @@ class InProcessHost(MountHost):
         read = Settings.from_mapping({**self._storage, **settings})
         parts = Parts()
         if self._redis_url is not None:
-            # A busy machine is no outage, in which each process would count by itself.
-            link = RedisLink(self._redis_url, prefix=self._redis_prefix, time_limit=10)
+            link = patient_link(self._redis_url, self._redis_prefix)
             parts = Parts(
                 cache=RedisCache(link, read.cache_ttl),
                 notifier=RedisNotifier(link),

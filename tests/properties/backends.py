@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 from hypothesis import HealthCheck, settings
 
 from prefsync.adapters.memory import MemoryCache, MemoryNotifier, MemoryRepository
-from prefsync.adapters.redis import RedisCache, RedisLink, RedisNotifier
+from prefsync.adapters.redis import RedisCache, RedisNotifier
 from prefsync.adapters.sqlalchemy import SqlAlchemyRepository
 from prefsync.testing import FakeClock
+from tests.contracts.support import patient_link
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -57,7 +58,7 @@ class Backend:
             self.caches = (shared, shared)
         else:
             prefix = f"{prefix}{secrets.token_hex(4)}"
-            links = [RedisLink(redis, prefix=prefix) for _ in range(2)]
+            links = [patient_link(redis, prefix) for _ in range(2)]
             self.caches = (RedisCache(links[0]), RedisCache(links[1]))
             self.notifier = RedisNotifier(links[0])
         self.clock = FakeClock()

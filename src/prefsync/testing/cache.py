@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["CacheContract", "CacheOutageContract"]
 
 # Seconds within which a call has to have found out that the cache is away: it is there to save time.
-BOUND = 2.0
+BOUND = 5.0
 
 
 def _entry(version: int, text: str = "payload") -> CacheEntry:

@@ -32,7 +32,8 @@ class RateLimiterContract:
 
     Fixtures of the subclass:
         make: A function from a rate to a limiter that is not open yet. All that it makes share their counts, where the
-            adapter can share them.
+            adapter can share them. Where they count by process when the shared count is slow to answer, give them more
+            patience than in production: a test machine that is busy is no outage.
 
     Attributes:
         shares: Whether limiters of one ``make`` share their counts.
