@@ -88,6 +88,7 @@ class TestRedis(CacheContract):
             yield cache
 
 
+@pytest.mark.once
 class TestLostRedis(CacheOutageContract):
     """Redis behind a network that can be broken."""
 

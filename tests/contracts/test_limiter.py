@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 
-class TestMemory(RateLimiterContract):
-    """In this process."""
+class InThisProcess(RateLimiterContract):
+    """Counting by a clock that the test moves."""
 
     shares = False
     clock: FakeClock
@@ -32,6 +32,10 @@ class TestMemory(RateLimiterContract):
     def now(self) -> float:
         """Read the clock."""
         return self.clock.monotonic()
+
+
+class TestMemory(InThisProcess):
+    """In memory."""
 
     @pytest.fixture
     def make(self) -> Callable[[Rate], MemoryRateLimiter]:
@@ -106,18 +110,19 @@ class TestLimitsOnRedis(RateLimiterContract):
         return lambda rate: LimitsRateLimiter(rate, patient_link(redis_url, redis_prefix))
 
 
-class TestLimitsWithoutItsRedis(RateLimiterContract):
+@pytest.mark.once
+class TestLimitsWithoutItsRedis(InThisProcess):
     """The ``limits`` library with a Redis that is down: each process counts by itself, never unlimited, never shut."""
-
-    shares = False
 
     @pytest.fixture
     def make(self, redis_prefix: str) -> Callable[[Rate], LimitsRateLimiter]:
         """Limiters whose Redis does not answer."""
         url = f"redis://127.0.0.1:{free_port()}/0"
-        return lambda rate: LimitsRateLimiter(rate, patient_link(url, redis_prefix))
+        self.clock = FakeClock()
+        return lambda rate: LimitsRateLimiter(rate, patient_link(url, redis_prefix), self.clock)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", OUTAGES)
 async def test_a_redis_that_goes_and_comes_is_counted_by_again(
     redis_url: str, redis_prefix: str, kind: str

@@ -58,6 +58,7 @@ class TestRedis(NotifierContract):
             yield twin
 
 
+@pytest.mark.once
 class TestLostRedis(NotifierOutageContract):
     """Redis behind a network that can be cut."""
 

@@ -61,6 +61,7 @@ async def test_a_key_of_another_kind_is_unavailable_and_no_more(
         assert await cache.get(other) == CacheEntry(5, b"payload")
 
 
+@pytest.mark.once
 async def test_a_redis_that_is_full_or_forgot_the_script(private_redis: Callable[[], PrivateRedis]) -> None:
     """Out of memory is ``UnavailableError`` for a put while reads go on; a script that was flushed is sent again."""
     server = await run_sync(private_redis)
@@ -83,6 +84,7 @@ async def test_a_redis_that_is_full_or_forgot_the_script(private_redis: Callable
         assert await cache.get(subject) == CacheEntry(5, b"five")
 
 
+@pytest.mark.once
 async def test_a_frozen_redis_costs_a_bounded_wait(private_redis: Callable[[], PrivateRedis]) -> None:
     """While Redis is frozen, calls fail within the time limit and then at once; thawed, it is used again."""
     server = await run_sync(private_redis)

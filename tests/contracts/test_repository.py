@@ -132,6 +132,7 @@ class TestPostgresPsycopg(OnPostgres):
     driver = "postgresql+psycopg"
 
 
+@pytest.mark.once
 class TestHostsPostgresEngine(OnPostgres):
     """The host's own async engine on PostgreSQL, which stays the host's."""
 
@@ -147,6 +148,7 @@ class TestHostsPostgresEngine(OnPostgres):
         await engine.dispose()
 
 
+@pytest.mark.once
 class TestHostsSqliteEngine(OnSql):
     """The host's own async engine on SQLite."""
 
@@ -176,6 +178,7 @@ def outage(request: pytest.FixtureRequest, proxy: TcpProxy) -> Outage:
     return outage
 
 
+@pytest.mark.once
 class OnProxy(RepositoryOutageContract):
     """PostgreSQL behind a network that can be broken."""
 

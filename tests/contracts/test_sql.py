@@ -228,6 +228,7 @@ async def test_the_pool_is_never_exceeded_and_closed_at_the_end(
                 await anyio.sleep(0.01)
 
 
+@pytest.mark.once
 async def test_a_cancelled_call_waits_without_work(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that is cancelled while the database is silent ends in bounded time and costs no processor until then."""
     monkeypatch.setattr("prefsync.adapters.sqlalchemy.runners._TIME_LIMIT", 1.0)

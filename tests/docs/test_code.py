@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpx2
+import pytest
 from fastapi.testclient import TestClient
 
 from prefsync import Parts, Runtime, Subject
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from fastapi import FastAPI
+
+pytestmark = pytest.mark.once
 
 
 def test_readme(run: Callable[[str], ModuleType], bearer: Callable[[str], dict[str, str]]) -> None:

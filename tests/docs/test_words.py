@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.once
+
 COMMANDS = ['pip install "nox[uv]" && nox -s demo', 'pip install "nox[uv]" && nox -s tests']
 
 # Where no text of ours is: caches, environments, what was built.

@@ -210,6 +210,7 @@ def start(
     )
 
 
+@pytest.mark.once
 def test_what_a_user_sees(tmp_path: Path) -> None:
     """The process ends with a failure, and its output says in one line what to change; no password is in it."""
     (tmp_path / "driverless.py").write_text(DRIVERLESS)

@@ -43,6 +43,7 @@ class TestPostgresAndRedis(MountContract, LinkedContract):
         return postgres_host
 
 
+@pytest.mark.once
 class TestGuarded(
     DocumentsContract,
     LimitsContract,
@@ -64,6 +65,7 @@ class TestGuarded(
         return guarded_host
 
 
+@pytest.mark.once
 class TestUvicorn(
     FidelityContract,
     RetriesContract,

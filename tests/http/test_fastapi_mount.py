@@ -196,6 +196,7 @@ async def test_two_mounts_in_one_app() -> None:
         (await me.get()).ok()
 
 
+@pytest.mark.once
 async def test_two_mounts_on_two_databases_and_one_redis(
     tmp_path: Path, private_redis: Callable[[], PrivateRedis]
 ) -> None:

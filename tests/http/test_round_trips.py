@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from prefsync.testing.mount import Caller
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.once]
 
 TIMES = 15
 """How often each kind of request is made: the usual cost is the promise, whatever a timer does in between."""

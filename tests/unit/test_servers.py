@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from tests.servers import PrivatePostgres, PrivateRedis
 
+pytestmark = pytest.mark.once
+
 LIMIT = 0.3
 """Seconds without an answer that count as silence; a server that lives answers in a millisecond."""
 
