@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 
 from tests.servers import (
     PrivatePostgres,
@@ -26,6 +27,16 @@ from tests.servers import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+# Every run tries the same examples, however long a busy machine takes over them.
+settings.register_profile(
+    "prefsync",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("prefsync")
 
 Server = TypeVar("Server", bound=PrivateServer)
 

@@ -22,12 +22,9 @@ if TYPE_CHECKING:
 
 
 def profile(examples: int, **more: Any) -> settings:
-    """Return settings under which every run tries the same examples."""
+    """Return settings for so many examples."""
     return settings(
         max_examples=examples,
-        deadline=None,
-        derandomize=True,
-        database=None,
         suppress_health_check=[
             HealthCheck.too_slow,
             HealthCheck.data_too_large,

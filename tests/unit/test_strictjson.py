@@ -29,10 +29,11 @@ from prefsync.strictjson import (
 from prefsync.testing.samples import EXACT_VALUES
 
 plain_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
+names = plain_text.filter(lambda name: name not in FORBIDDEN_NAMES)
 numbers = st.integers(-MAX_INTEGER, MAX_INTEGER) | st.floats(allow_nan=False, allow_infinity=False)
 values = st.recursive(
     st.none() | st.booleans() | numbers | plain_text,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(plain_text, inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=4),
     max_leaves=12,
 )
 
