@@ -16,8 +16,8 @@ from prefsync.errors import InvalidPreferencesError
 from prefsync.merge import Assign, Mutation, Patch, Replace, difference, merge_patch
 from prefsync.schema import Schema
 from prefsync.strictjson import Limits, canonical, equal
-from tests.core.support import MODELS, Process, new_subject, patch
 from tests.properties.backends import Backend, profile
+from tests.unit.support import MODELS, Process, new_subject, patch
 
 # RFC 7396, appendix A: original, patch, result.
 APPENDIX_A = [

@@ -13,8 +13,8 @@ from prefsync.errors import InvalidPreferencesError, MalformedError
 from prefsync.merge import Mutation, Patch, Replace
 from prefsync.strictjson import FORBIDDEN_NAMES, MAX_INTEGER, Limits, equal, parse, pointer, problems_in
 from prefsync.testing.samples import EXACT_VALUES
-from tests.core.support import Process, new_subject
 from tests.properties.backends import Backend, profile
+from tests.unit.support import Process, new_subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -204,7 +204,7 @@ appearance = st.fixed_dictionaries(
     {},
     optional={
         "theme": st.sampled_from(["dark", "light", "wrong", 1, None]),
-        "size": st.one_of(st.integers(0, 50), st.sampled_from([14.0, True, "14", None])),
+        "font_size": st.one_of(st.integers(0, 80), st.sampled_from([14.0, True, "14", None])),
         "tags": st.one_of(st.lists(st.sampled_from(["a", "", 1, None, ["a"]]), max_size=4), st.just({})),
         "layout": st.one_of(
             st.fixed_dictionaries(

@@ -27,8 +27,8 @@ from prefsync.ports import CacheEntry
 from prefsync.service import IdempotentRequest
 from prefsync.strictjson import equal
 from prefsync.testing import FailingCache
-from tests.core.support import Process, new_subject
 from tests.properties.backends import Backend, profile
+from tests.unit.support import DEFAULTS, Process, new_subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,17 +36,6 @@ if TYPE_CHECKING:
     from prefsync.document import Snapshot
     from prefsync.feed import Page
 
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "appearance": {
-        "theme": "system",
-        "size": 14,
-        "tags": [],
-        "layout": {"columns": 2, "order": []},
-        "extras": {},
-    },
-    "editor": {"tab": 4, "font": None},
-    "plugins": {},
-}
 NAMES = tuple(DEFAULTS)
 
 # --- The model: what RFC 7396 and the protocol say, written down once more and naively -------------------------------
@@ -89,12 +78,16 @@ def is_layout(value: Any) -> bool:
 RULES: dict[str, dict[str, Callable[[Any], bool]]] = {
     "appearance": {
         "theme": lambda value: isinstance(value, str) and value in {"system", "light", "dark"},
-        "size": lambda value: is_int(value) and 8 <= value <= 40,
+        "font_size": lambda value: is_int(value) and 8 <= value <= 72,
         "tags": is_strings,
         "layout": is_layout,
         "extras": lambda value: isinstance(value, dict),
     },
-    "editor": {"tab": is_int, "font": lambda value: value is None or isinstance(value, str)},
+    "editor": {
+        "tab_size": lambda value: is_int(value) and 1 <= value <= 16,
+        "font": lambda value: value is None or isinstance(value, str),
+    },
+    "notifications": {"email": lambda value: isinstance(value, bool)},
 }
 
 
@@ -152,7 +145,7 @@ patch_values = {
         {},
         optional={
             "theme": st.sampled_from(["light", "dark", "system", "wrong", None]),
-            "size": st.sampled_from([8, 14, 40, 41, "14", True, None]),
+            "font_size": st.sampled_from([8, 14, 72, 73, "14", True, None]),
             "tags": st.sampled_from([[], ["a"], ["a", "b"], [1], None]),
             "layout": st.sampled_from(
                 [{}, {"columns": 3}, {"order": ["x"]}, {"columns": None}, {"columns": "3"}, [], None]
@@ -162,8 +155,13 @@ patch_values = {
         },
     ).filter(lambda values: "nobody" not in values or len(values) > 1),
     "editor": st.fixed_dictionaries(
-        {}, optional={"tab": st.sampled_from([2, 4, None, 1.5]), "font": st.sampled_from(["mono", "", None])}
+        {},
+        optional={
+            "tab_size": st.sampled_from([2, 4, None, 1.5]),
+            "font": st.sampled_from(["mono", "", None]),
+        },
     ),
+    "notifications": st.fixed_dictionaries({}, optional={"email": st.sampled_from([True, False, 1, None])}),
     "plugins": st.dictionaries(st.sampled_from(["", "a", "b", "c", "d/e"]), trees, max_size=3),
 }
 edits = {

@@ -1,34 +1,47 @@
-"""What the unit tests share: the example apps' namespaces (design.md section 10), and a service with all its parts."""
+"""What the unit tests share: namespaces to store, and the parts of one process put together."""
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+import secrets
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+import anyio
+import anyio.lowlevel
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from prefsync import Limits, OpenPreferences, Preferences, Schema, Subject
+from prefsync import OpenPreferences, Preferences, Schema, Subject
 from prefsync.adapters.memory import MemoryCache, MemoryNotifier, MemoryRepository
 from prefsync.caching import CachedDocuments
 from prefsync.feed import ChangeFeed
 from prefsync.handle import PreferencesHandle
 from prefsync.hub import Hub
 from prefsync.merge import Mutation, Patch, Replace, Reset
+from prefsync.polling import LongPolls
+from prefsync.relay import Relay
 from prefsync.resilience import Guard
 from prefsync.service import PreferenceService
 from prefsync.testing import FakeClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Iterable
 
+    from prefsync import Limits
     from prefsync.document import Snapshot
-    from prefsync.merge import Edit
     from prefsync.ports import ChangeNotifier, PreferenceCache, PreferenceRepository
     from prefsync.schema import PreferencesModel
 
-LIMIT = 20.0
-"""Seconds after which something that should have happened by itself counts as missing."""
+PATIENCE = 20.0
+"""Seconds after which something that should have come by itself counts as missing."""
+
+
+class Layout(BaseModel):
+    """A value with members of its own."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    columns: int = 2
+    order: list[str] = []
 
 
 class Appearance(Preferences, namespace="appearance"):
@@ -38,6 +51,9 @@ class Appearance(Preferences, namespace="appearance"):
     accent: Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}\z")] = "#3366ff"
     font_size: Annotated[int, Field(ge=8, le=72)] = 14
     density: Literal["comfortable", "compact"] = "comfortable"
+    tags: list[str] = []
+    layout: Layout = Layout()
+    extras: dict[str, JsonValue] = {}
 
 
 class Editor(Preferences, namespace="editor"):
@@ -46,6 +62,7 @@ class Editor(Preferences, namespace="editor"):
     tab_size: Annotated[int, Field(ge=1, le=16)] = 4
     word_wrap: bool = False
     rulers: Annotated[list[int], Field(max_length=8)] = []
+    font: str | None = None
 
 
 class Notifications(Preferences, namespace="notifications"):
@@ -64,8 +81,16 @@ class Plugins(OpenPreferences, namespace="plugins"):
 MODELS: tuple[PreferencesModel, ...] = (Appearance, Editor, Notifications, Plugins)
 
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "appearance": {"theme": "system", "accent": "#3366ff", "font_size": 14, "density": "comfortable"},
-    "editor": {"tab_size": 4, "word_wrap": False, "rulers": []},
+    "appearance": {
+        "theme": "system",
+        "accent": "#3366ff",
+        "font_size": 14,
+        "density": "comfortable",
+        "tags": [],
+        "layout": {"columns": 2, "order": []},
+        "extras": {},
+    },
+    "editor": {"tab_size": 4, "word_wrap": False, "rulers": [], "font": None},
     "notifications": {"email": True, "push": False, "digest": "weekly", "muted_channels": []},
     "plugins": {},
 }
@@ -74,99 +99,95 @@ ANNA = Subject("anna", "acme")
 BERT = Subject("bert", "acme")
 
 
-@dataclass
-class Kit:
-    """A service and everything around it, on one clock."""
+class Process:
+    """One process's parts over given adapters, in memory where none is given; those that share them are several."""
 
-    clock: FakeClock
-    repository: PreferenceRepository
-    cache: PreferenceCache
-    notifier: ChangeNotifier
-    guard: Guard
-    documents: CachedDocuments
-    service: PreferenceService
-    hub: Hub
-    feed: ChangeFeed
+    def __init__(
+        self,
+        repository: PreferenceRepository | None = None,
+        cache: PreferenceCache | None = None,
+        notifier: ChangeNotifier | None = None,
+        *,
+        models: Iterable[PreferencesModel] = MODELS,
+        clock: FakeClock | None = None,
+        limits: Limits | None = None,
+        shared: bool = False,
+    ) -> None:
+        self.clock = clock or FakeClock()
+        self.repository = repository or MemoryRepository()
+        self.cache = cache or MemoryCache(clock=self.clock)
+        self.notifier = notifier or MemoryNotifier()
+        self.schema = Schema(models)
+        guard = Guard("database", PATIENCE)
+        self.documents = CachedDocuments(self.repository, self.cache, guard)
+        self.service = PreferenceService(
+            self.schema,
+            self.repository,
+            self.documents,
+            self.notifier,
+            guard,
+            limits=limits,
+            clock=self.clock,
+        )
+        self.feed = ChangeFeed(self.service, self.repository, guard)
+        self.hub = Hub(self.notifier, self.repository, self.feed, self.service, guard, self.clock)
+        self.polls = LongPolls(self.hub, self.feed, self.clock)
+        self.relay = Relay(
+            self.repository, self.cache, self.documents, self.notifier, guard, self.clock, shared=shared
+        )
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Run the hub for the length of a block; afterwards nobody may follow anything any more."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.hub.run)
+            with anyio.fail_after(PATIENCE):
+                while not self.hub.is_listening:
+                    await anyio.lowlevel.checkpoint()
+            yield
+            tasks.cancel_scope.cancel()
+        assert self.hub._channels == {}
+
+    async def followed(self, subject: Subject, count: int = 1) -> None:
+        """Return when so many follow a subject."""
+        with anyio.fail_after(PATIENCE):
+            while (channel := self.hub._channels.get(subject.key)) is None or len(channel.listeners) < count:
+                await anyio.lowlevel.checkpoint()
+
+    def another(self, models: Iterable[PreferencesModel] = MODELS) -> Process:
+        """Return another process on the same parts, of another version maybe."""
+        return Process(self.repository, self.cache, self.notifier, models=models, clock=self.clock)
 
     def handle(self, subject: Subject = ANNA) -> PreferencesHandle:
         """Return a subject's handle."""
         return PreferencesHandle(self.service, subject)
 
-    def another(self, models: Iterable[PreferencesModel] = MODELS, limits: Limits | None = None) -> Kit:
-        """Return another process on the same parts, of another version maybe."""
-        return make_kit(
-            models,
-            clock=self.clock,
-            repository=self.repository,
-            cache=self.cache,
-            notifier=self.notifier,
-            limits=limits,
-        )
-
     async def read(self, subject: Subject = ANNA, at_least: int = 0) -> Snapshot:
         """Read all namespaces."""
         return await self.service.read(subject, at_least=at_least)
 
-    async def patch(self, namespace: str, values: Any, subject: Subject = ANNA, **how: Any) -> Snapshot:
-        """Merge over one namespace."""
+    async def patch(self, subject: Subject, namespace: str, **fields: JsonValue) -> Snapshot:
+        """Merge some fields over one namespace."""
+        return await self.service.write(subject, patch(namespace, **fields))
+
+    async def merge(self, namespace: str, values: Any, subject: Subject = ANNA, **how: Any) -> Snapshot:
+        """Merge values over one namespace, whatever their names."""
         return await self.service.write(subject, Mutation({namespace: Patch(values)}), **how)
 
-    async def put(self, namespace: str, values: Any, subject: Subject = ANNA, **how: Any) -> Snapshot:
+    async def put(self, namespace: str, values: Any, subject: Subject = ANNA) -> Snapshot:
         """Replace one namespace."""
-        return await self.service.write(subject, Mutation({namespace: Replace(values)}), **how)
+        return await self.service.write(subject, Mutation({namespace: Replace(values)}))
 
-    async def reset(self, *namespaces: str, subject: Subject = ANNA, **how: Any) -> Snapshot:
+    async def reset(self, *namespaces: str, subject: Subject = ANNA) -> Snapshot:
         """Take namespaces back to their defaults."""
-        edits: Mapping[str, Edit] = {name: Reset() for name in namespaces}
-        return await self.service.write(subject, Mutation(edits), **how)
+        return await self.service.write(subject, Mutation(dict.fromkeys(namespaces, Reset())))
 
 
-def make_kit(
-    models: Iterable[PreferencesModel] = MODELS,
-    *,
-    clock: FakeClock | None = None,
-    repository: PreferenceRepository | None = None,
-    cache: PreferenceCache | None = None,
-    notifier: ChangeNotifier | None = None,
-    limits: Limits | None = None,
-) -> Kit:
-    """Put a service together; parts that are not given are in memory."""
-    clock = clock or FakeClock()
-    repository = repository or MemoryRepository()
-    cache = cache or MemoryCache(clock=clock)
-    notifier = notifier or MemoryNotifier()
-    guard = Guard("database", 5.0)
-    documents = CachedDocuments(repository, cache, guard)
-    service = PreferenceService(
-        Schema(models), repository, documents, notifier, guard, limits=limits, clock=clock
-    )
-    hub = Hub(notifier)
-    feed = ChangeFeed(service, repository, hub, guard, SteadyClock(clock))
-    return Kit(clock, repository, cache, notifier, guard, documents, service, hub, feed)
+def patch(namespace: str, **fields: JsonValue) -> Mutation:
+    """Return the write of a merge patch over one namespace."""
+    return Mutation({namespace: Patch(fields)})
 
 
-class SteadyClock(FakeClock):
-    """The fake wall clock with the machine's steady one: waits are real, revisions are not."""
-
-    def __init__(self, wall: FakeClock) -> None:
-        super().__init__()
-        self._wall = wall
-
-    def now(self) -> int:
-        """Return the fake time."""
-        return self._wall.now()
-
-    def monotonic(self) -> float:
-        """Return the machine's time."""
-        import time
-
-        return time.monotonic()
-
-
-@asynccontextmanager
-async def opened(*parts: Any) -> AsyncIterator[None]:
-    """Open parts for the length of a block."""
-    async with AsyncExitStack() as stack:
-        for part in parts:
-            await stack.enter_async_context(part)
-        yield
+def new_subject() -> Subject:
+    """Return a subject that nobody else has."""
+    return Subject(f"user-{secrets.token_hex(8)}")

@@ -1,247 +1,203 @@
-"""The typed handle with models whose JSON has several spellings; the rest is in ``tests/core``."""
+"""The typed handle."""
 
 from __future__ import annotations
 
-import datetime as dt
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+import asyncio
+from datetime import date
+from enum import Enum
 
-import anyio
 import pytest
-from pydantic import BaseModel, Field, field_validator
+from pydantic import Field
 
-from prefsync import InvalidPreferencesError, Preferences
-from tests.unit.support import ANNA, LIMIT, MODELS, Appearance, Editor, Kit, Notifications, Plugins, make_kit
-
-if TYPE_CHECKING:
-    from prefsync.handle import PreferencesHandle
-
-
-class Tool(BaseModel):
-    """A part of a value."""
-
-    name: str
-    size: int = 1
+from prefsync.adapters.memory import MemoryRepository
+from prefsync.errors import InvalidPreferencesError, UnavailableError, UndeclaredNamespaceError
+from prefsync.handle import PreferencesHandle
+from prefsync.schema import Preferences
+from prefsync.testing import FailingRepository
+from tests.unit.support import MODELS, Appearance, Editor, Layout, Plugins, Process, new_subject
 
 
-class Spelled(Preferences, namespace="spelled"):
-    """Fields whose values can be spelled in more than one way, or are changed by the model when it reads them."""
+class Colour(Enum):
+    """A value that JSON does not have."""
 
-    moment: dt.datetime = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-    price: Decimal = Decimal("1.5")
-    ratio: float = 1.5
-    colour: str = "#3366ff"
-    unique: set[str] = set()
-    tools: list[Tool] = [Tool(name="pen")]
-    wire: int = Field(1, alias="wireName")
-    other: int = 0
+    RED = "red"
+    BLUE = "blue"
 
-    @field_validator("colour")
-    @classmethod
-    def _lower(cls, value: str) -> str:
-        return value.lower()
+
+class Rich(Preferences, namespace="rich"):
+    """Fields whose types JSON does not have, and one with an alias."""
+
+    colour: Colour = Colour.RED
+    since: date = date(2026, 1, 1)
+    line_height: float = Field(default=1.5, alias="lineHeight")
+
+
+class Undeclared(Preferences, namespace="undeclared"):
+    """One that nobody declared."""
 
 
 @pytest.fixture
-def kit() -> Kit:
-    """A service that knows the example's namespaces and this one."""
-    return make_kit((*MODELS, Spelled))
+def process() -> Process:
+    """A process that knows all of these."""
+    return Process(models=(*MODELS, Rich))
 
 
 @pytest.fixture
-def prefs(kit: Kit) -> PreferencesHandle:
-    """Anna's handle."""
-    return kit.handle()
+def prefs(process: Process) -> PreferencesHandle:
+    """Somebody's handle."""
+    return PreferencesHandle(process.service, new_subject())
 
 
-async def stored(kit: Kit, namespace: str) -> dict[str, Any]:
-    """Return what is stored in a namespace."""
-    return dict((await kit.repository.load(ANNA)).values.get(namespace, {}))
+async def stored(process: Process, prefs: PreferencesHandle) -> object:
+    """Return what is stored."""
+    return (await process.repository.load(prefs.subject)).values
 
 
-ODDLY_SPELLED = {
-    "moment": "2026-11-23T03:05:46+00:00",
-    "price": "2.50",
-    "ratio": 2,
-    "colour": "#AABBCC",
-    "unique": ["z", "a", "m", "z"],
-    "tools": [{"name": "brush"}],
-    "wireName": 7,
-}
+async def test_defaults_are_the_models_own(prefs: PreferencesHandle) -> None:
+    """Whoever set nothing gets what the model says."""
+    assert await prefs.get(Appearance) == Appearance()
+    assert await prefs.get(Rich) == Rich()
+    assert dict(await prefs.get(Plugins)) == {}
 
 
-@pytest.mark.parametrize("how", ["assign", "in place", "nothing"])
-async def test_an_edit_leaves_the_spelling_of_what_it_does_not_touch(kit: Kit, how: str) -> None:
-    """A field that the block did not touch is not written, though the model would spell its value in another way.
-
-    Written back, it would undo what another session has made of it meanwhile.
-    """
-    await kit.put("spelled", ODDLY_SPELLED)
-    revision = (await kit.read()).revision
-    async with kit.handle().edit(Spelled) as mine:
-        if how == "assign":
-            mine.other = 5
-        elif how == "in place":
-            mine.tools.append(Tool(name="pencil"))
-        await kit.patch("spelled", {"moment": "2030-01-01T00:00:00+00:00", "colour": "#FFFFFF", "price": "9"})
-    values = await stored(kit, "spelled")
-    expected = {**ODDLY_SPELLED, "moment": "2030-01-01T00:00:00+00:00", "colour": "#FFFFFF", "price": "9"}
-    if how == "assign":
-        expected["other"] = 5
-    elif how == "in place":
-        assert [tool["name"] for tool in values["tools"]] == ["brush", "pencil"]
-        expected["tools"] = values["tools"]
-    assert values == expected
-    if how == "nothing":
-        changes = await kit.repository.changes(ANNA, revision, 10)
-        assert len(changes.changes) == 1, "an edit of nothing made a revision"
-
-
-async def test_an_edit_can_spell_a_touched_field_anew(kit: Kit) -> None:
-    """What the block assigns is written as the model writes it."""
-    await kit.put("spelled", ODDLY_SPELLED)
-    async with kit.handle().edit(Spelled) as mine:
-        mine.moment = dt.datetime(2031, 1, 1, tzinfo=dt.UTC)
-        mine.unique.discard("z")
-        mine.wire = 8
-    values = await stored(kit, "spelled")
-    assert values["moment"] == "2031-01-01T00:00:00Z"
-    assert sorted(values["unique"]) == ["a", "m"]
-    assert values["wireName"] == 8
-    assert values["colour"] == "#AABBCC"
-
-
-async def test_a_field_is_updated_by_its_name_in_python(kit: Kit, prefs: PreferencesHandle) -> None:
-    """A field with an alias is set by the name that the host's code has for it."""
-    assert (await prefs.update(Spelled, wire=5)).wire == 5
-    assert await stored(kit, "spelled") == {"wireName": 5}
-
-
-async def test_an_update_stores_what_was_given(kit: Kit, prefs: PreferencesHandle) -> None:
-    """Python's own types are written as JSON, and nothing beside them."""
-    moment = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
-    answer = await prefs.update(Spelled, moment=moment, price=Decimal("3.25"), tools=[Tool(name="x", size=3)])
-    assert (answer.moment, answer.price, answer.tools) == (moment, Decimal("3.25"), [Tool(name="x", size=3)])
-    assert set(await stored(kit, "spelled")) == {"moment", "price", "tools"}
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("font_size", "big"),
-        ("font_size", 7),
-        ("font_size", None),
-        ("font_size", 14.5),
-        ("font_size", True),
-        ("theme", "blue"),
-        ("theme", 5),
-        ("accent", "red"),
-        ("accent", "\ud800"),
-    ],
-    ids=repr,
-)
-@pytest.mark.parametrize("how", ["edit", "update"])
-async def test_a_value_that_breaks_the_rules_is_told_by_its_place(
-    kit: Kit, prefs: PreferencesHandle, how: str, field: str, value: Any
-) -> None:
-    """Whatever is wrong with a value, its type included, the error is ours and names the field; nothing is written."""
-
-    async def write() -> None:
-        if how == "update":
-            await prefs.update(Appearance, **{field: value})
-            return
-        async with prefs.edit(Appearance) as mine:
-            setattr(mine, field, value)
-
-    with pytest.raises(InvalidPreferencesError) as caught:
-        await write()
-    assert {error.pointer for error in caught.value.errors} == {f"/appearance/{field}"}
-    assert await stored(kit, "appearance") == {}
-
-
-@pytest.mark.parametrize(
-    "value", [float("nan"), float("inf"), 2**53, "\x00", "\ud800", {"__proto__": 1}], ids=repr
-)
-async def test_what_cannot_be_stored_is_refused_in_an_open_namespace(
-    kit: Kit, prefs: PreferencesHandle, value: Any
-) -> None:
-    """The rules for values hold for the host's own code too."""
-    with pytest.raises(InvalidPreferencesError) as caught:
-        await prefs.update(Plugins, fine=1, bad=value)
-    assert caught.value.errors[0].pointer.startswith("/plugins/bad")
-    assert await stored(kit, "plugins") == {}
-
-
-async def test_what_is_returned_is_the_callers_own(prefs: PreferencesHandle) -> None:
-    """Changing a model outside an edit changes nothing for anybody."""
-    await prefs.update(Editor, rulers=[80])
-    await prefs.update(Plugins, a={"b": [1]})
-    editor, plugins = await prefs.get(Editor), await prefs.get(Plugins)
-    editor.rulers.append(100)
-    plugins["a"]["b"].append(2)  # type: ignore[index, call-overload, union-attr]  # known to be so
-    plugins["c"] = 1
-    assert (await prefs.get(Editor)).rulers == [80]
-    assert dict(await prefs.get(Plugins)) == {"a": {"b": [1]}}
-    assert Editor().rulers == []
-
-
-async def test_defaults_are_not_shared_by_edits(prefs: PreferencesHandle) -> None:
-    """A list that an edit changes in place is the edit's own, not the default of everybody."""
-    async with prefs.edit(Editor) as mine:
-        mine.rulers.append(80)
-    assert Editor().rulers == []
-    await prefs.reset(Editor)
-    assert (await prefs.get(Editor)).rulers == []
-
-
-async def test_two_edits_at_once_of_different_fields_both_stay(kit: Kit) -> None:
-    """Edits that overlap in time, in two processes, do not undo one another."""
-    one, other = kit.handle(), kit.another((*MODELS, Spelled)).handle()
-    async with one.edit(Appearance) as mine, other.edit(Appearance) as theirs:
+async def test_an_edit_writes_only_what_it_touched(process: Process, prefs: PreferencesHandle) -> None:
+    """Fields that the block leaves alone are not stored, and one that is assigned its own default is."""
+    async with prefs.edit(Appearance) as mine:
         mine.theme = "dark"
-        theirs.font_size = 20
-    async with one.edit(Notifications) as mine_too:
-        mine_too.muted_channels.append("a")
-        await other.update(Notifications, email=False)
-    assert (await one.get(Appearance)).model_dump(include={"theme", "font_size"}) == {
-        "theme": "dark",
-        "font_size": 20,
-    }
-    assert await stored(kit, "notifications") == {"muted_channels": ["a"], "email": False}
+        mine.font_size = 14
+    assert await stored(process, prefs) == {"appearance": {"theme": "dark", "font_size": 14}}
 
 
-async def test_an_edit_of_the_same_field_is_last_write_wins(prefs: PreferencesHandle) -> None:
-    """Two edits of one field: the one whose block ends last stays."""
-    async with prefs.edit(Appearance) as first:
-        async with prefs.edit(Appearance) as second:
-            second.theme = "light"
-        first.theme = "dark"
-    assert (await prefs.get(Appearance)).theme == "dark"
-
-
-async def test_an_edit_that_is_cancelled_writes_nothing(kit: Kit, prefs: PreferencesHandle) -> None:
-    """A block that is cut short is as if it had not been begun."""
-    with anyio.move_on_after(0.01):
-        async with prefs.edit(Appearance) as mine:
-            mine.theme = "dark"
-            await anyio.sleep(LIMIT)
-    assert await stored(kit, "appearance") == {}
-
-
-class Wider(Preferences, namespace="appearance"):
-    """A newer version of the namespace."""
-
-    theme: Literal["system", "light", "dark", "contrast"] = "system"
-    font_size: int = 14
-    spacing: int = 2
-
-
-async def test_an_edit_by_an_older_version_keeps_what_it_cannot_read(
-    kit: Kit, prefs: PreferencesHandle
+async def test_an_edit_that_touches_nothing_writes_nothing(
+    process: Process, prefs: PreferencesHandle
 ) -> None:
-    """Values and fields of a newer version read as defaults, and survive an edit of something else."""
-    await kit.another([Wider]).handle().update(Wider, theme="contrast", spacing=5)
+    """Looking is no edit."""
     async with prefs.edit(Appearance) as mine:
         assert mine.theme == "system"
-        mine.font_size = 20
-    assert await stored(kit, "appearance") == {"theme": "contrast", "spacing": 5, "font_size": 20}
+    assert (await process.service.read(prefs.subject)).revision == 0
+
+
+async def test_an_edit_sees_changes_in_place(process: Process, prefs: PreferencesHandle) -> None:
+    """A list or an object that is changed without being assigned is written."""
+    async with prefs.edit(Appearance) as mine:
+        mine.tags.append("a")
+        mine.layout.columns = 3
+        mine.extras["x"] = {"y": [1]}
+    expected = {"tags": ["a"], "layout": {"columns": 3, "order": []}, "extras": {"x": {"y": [1]}}}
+    assert await stored(process, prefs) == {"appearance": expected}
+    assert (await prefs.get(Appearance)).layout == Layout(columns=3)
+    assert Appearance() == Appearance(tags=[], layout=Layout(), extras={})
+
+
+async def test_edits_of_different_fields_never_undo_one_another(prefs: PreferencesHandle) -> None:
+    """Two blocks that are open at once and touch different fields both take effect."""
+    async with prefs.edit(Appearance) as one:
+        one.theme = "dark"
+        async with prefs.edit(Appearance) as other:
+            other.tags.append("a")
+    mine = await prefs.get(Appearance)
+    assert (mine.theme, mine.tags) == ("dark", ["a"])
+
+
+async def test_an_edit_that_raises_writes_nothing(process: Process, prefs: PreferencesHandle) -> None:
+    """An error in the block reaches the caller, and nothing is stored."""
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012  # the error is raised inside the block
+        async with prefs.edit(Appearance) as mine:
+            mine.theme = "dark"
+            raise ZeroDivisionError
+    assert await stored(process, prefs) == {}
+
+
+async def test_an_edit_of_an_open_namespace(process: Process, prefs: PreferencesHandle) -> None:
+    """Names are set, changed in place and taken away; those that others set meanwhile stay."""
+    await prefs.update(Plugins, a=1, b={"x": [1]}, c=None)
+    async with prefs.edit(Plugins) as mine:
+        del mine["a"]
+        mine["b"]["x"].append(2)  # type: ignore[index, call-overload, union-attr]  # known to be so
+        mine["d"] = None
+        await prefs.update(Plugins, e=5)
+    assert await stored(process, prefs) == {"plugins": {"b": {"x": [1, 2]}, "c": None, "d": None, "e": 5}}
+
+
+async def test_values_that_json_does_not_have(process: Process, prefs: PreferencesHandle) -> None:
+    """An enum and a date are stored as JSON and come back as they were, by update and by edit."""
+    answer = await prefs.update(Rich, colour=Colour.BLUE, since=date(2026, 2, 3), line_height=2.0)
+    assert answer.colour is Colour.BLUE
+    assert answer.since == date(2026, 2, 3)
+    async with prefs.edit(Rich) as mine:
+        mine.since = date(2026, 2, 4)
+    expected = {"colour": "blue", "since": "2026-02-04", "lineHeight": 2.0}
+    assert await stored(process, prefs) == {"rich": expected}
+    assert await prefs.reset(Rich, "line_height") == Rich(colour=Colour.BLUE, since=date(2026, 2, 4))
+
+
+async def test_reset_takes_fields_or_all_back(process: Process, prefs: PreferencesHandle) -> None:
+    """Named fields go back to their defaults; without names, all do; open namespaces lose their keys."""
+    await prefs.update(Appearance, theme="dark", font_size=20)
+    await prefs.update(Plugins, a=1, b=2)
+    assert (await prefs.reset(Appearance, "theme")).theme == "system"
+    assert dict(await prefs.reset(Plugins, "a", "unknown")) == {"b": 2}
+    assert await stored(process, prefs) == {"appearance": {"font_size": 20}, "plugins": {"b": 2}}
+    assert await prefs.reset(Appearance) == Appearance()
+    assert dict(await prefs.reset(Plugins)) == {}
+    assert await stored(process, prefs) == {}
+
+
+async def test_an_unknown_field_is_refused(process: Process, prefs: PreferencesHandle) -> None:
+    """Setting or resetting a field that is not declared raises with its pointer, and nothing is written."""
+    await prefs.update(Appearance, theme="dark")
+    with pytest.raises(InvalidPreferencesError) as caught:
+        await prefs.reset(Appearance, "theme", "no/body", "nobody")
+    assert [error.pointer for error in caught.value.errors] == ["/appearance/no~1body", "/appearance/nobody"]
+    with pytest.raises(InvalidPreferencesError) as caught:
+        await prefs.update(Appearance, theme="light", nobody=1)
+    assert [error.pointer for error in caught.value.errors] == ["/appearance/nobody"]
+    assert await stored(process, prefs) == {"appearance": {"theme": "dark"}}
+
+
+async def test_values_that_break_the_rules_are_refused(process: Process, prefs: PreferencesHandle) -> None:
+    """What the model does not take raises with all its places, by update and by edit, and nothing is written."""
+    with pytest.raises(InvalidPreferencesError) as caught:
+        await prefs.update(Appearance, theme="wrong", font_size=73, tags=[1])
+    assert {error.pointer for error in caught.value.errors} == {
+        "/appearance/theme",
+        "/appearance/font_size",
+        "/appearance/tags/0",
+    }
+    with pytest.raises(InvalidPreferencesError):
+        async with prefs.edit(Appearance) as mine:
+            mine.font_size = 7
+    assert await stored(process, prefs) == {}
+
+
+async def test_a_namespace_that_was_not_declared_is_an_error(prefs: PreferencesHandle) -> None:
+    """Every method says which model is missing."""
+    for work in (prefs.get, prefs.update, prefs.reset):
+        with pytest.raises(UndeclaredNamespaceError, match="Undeclared was not declared: add it"):
+            await work(Undeclared)
+    with pytest.raises(UndeclaredNamespaceError):
+        async with prefs.edit(Undeclared):
+            pass
+
+
+async def test_a_database_that_is_away_is_an_error() -> None:
+    """Where nothing can be read, get and edit say so, and the block of an edit is not entered."""
+    repository = FailingRepository(MemoryRepository())
+    prefs = PreferencesHandle(Process(repository).service, new_subject())
+    repository.is_down = True
+    with pytest.raises(UnavailableError):
+        await prefs.get(Editor)
+    with pytest.raises(UnavailableError):
+        async with prefs.edit(Editor):
+            pytest.fail("the block was entered")
+
+
+async def test_many_edits_at_once_all_survive(prefs: PreferencesHandle) -> None:
+    """Concurrent edits of an open namespace, each of its own name, are all there afterwards."""
+
+    async def edit(n: int) -> None:
+        async with prefs.edit(Plugins) as mine:
+            mine[f"name{n}"] = n
+
+    await asyncio.gather(*map(edit, range(30)))
+    assert dict(await prefs.get(Plugins)) == {f"name{n}": n for n in range(30)}

@@ -14,7 +14,7 @@ from prefsync.document import Change
 from prefsync.hub import Hub, Waiter
 from prefsync.ports import Announcement, Gap, Lost
 from prefsync.testing.samples import HOSTILE_SUBJECTS, settled
-from tests.unit.support import ANNA, BERT, LIMIT
+from tests.unit.support import ANNA, BERT, PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -99,7 +99,7 @@ async def hub(notifier: MovingNotifier) -> AsyncIterator[Hub]:
 
 async def woken(waiter: Waiter) -> bool:
     """Wait for a waiter that should wake."""
-    return await waiter.wait(LIMIT)
+    return await waiter.wait(PATIENCE)
 
 
 async def test_an_announcement_wakes_all_who_wait_for_its_subject(hub: Hub, notifier: MovingNotifier) -> None:
@@ -129,7 +129,7 @@ async def test_what_happened_before_the_wait_ends_it_at_once(hub: Hub, notifier:
 
 async def test_a_wait_ends_with_its_time(hub: Hub) -> None:
     """Where nothing happens, the wait ends and says so."""
-    with hub.waiter(ANNA) as waiter, anyio.fail_after(LIMIT):
+    with hub.waiter(ANNA) as waiter, anyio.fail_after(PATIENCE):
         assert not await waiter.wait(0.02)
 
 

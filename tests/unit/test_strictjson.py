@@ -102,13 +102,15 @@ def codes(value: Any, limits: Limits | None = None, at: tuple[str, ...] = ()) ->
         b'{"a":-Infinity}',
         b"nan",
         b"inf",
+        "[\u0661]".encode(),
     ],
     ids=repr,
 )
 def test_what_is_no_json_is_malformed(body: bytes) -> None:
     """Text that RFC 8259 does not allow, whatever the standard library makes of it, is refused as malformed."""
-    with pytest.raises(MalformedError):
+    with pytest.raises(MalformedError) as caught:
         parse(body)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -262,7 +264,7 @@ def test_a_stack_that_is_nearly_used_up_is_no_matter() -> None:
         (b'"\\udfff"', "lone_surrogate"),
         (b'"\\udc00\\ud800"', "lone_surrogate"),
         (b'"\\ud83d\\ude00"', None),
-        (b'"\\u0001\\u001f\\u007f\\uffff"', None),
+        (b'"\\u0001\\u001f\\u007f\\uffff\\u2028\\ufeff"', None),
     ],
     ids=lambda value: repr(value)[:30],
 )
@@ -284,9 +286,7 @@ def test_names_that_spoil_prototypes_are_refused_at_any_depth(name: str) -> None
 def test_names_are_text_too() -> None:
     """NUL and lone surrogates are refused in names as in values, with a pointer that can be sent."""
     found = codes({"a\x00": 1, "\ud800": 2, "fine": 3})
-    assert set(found.values()) == {"nul_character", "lone_surrogate"}
-    for place in found:
-        assert place.encode("utf-8")
+    assert found == {"/a\x00": "nul_character", "/?": "lone_surrogate"}
 
 
 def test_a_pointer_leads_to_the_place() -> None:

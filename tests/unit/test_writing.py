@@ -1,60 +1,36 @@
-"""Writes: what is refused, what is repeated, what survives."""
+"""Writes: upon what they are decided, what changes nothing, what is left of them when somebody goes away."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from pydantic import Field
 
 from prefsync.adapters.memory import MemoryCache, MemoryNotifier, MemoryRepository
 from prefsync.document import Document
 from prefsync.errors import (
-    IdempotencyMismatchError,
     InvalidPreferencesError,
     PreconditionFailedError,
     UnavailableError,
-    UndeclaredNamespaceError,
 )
-from prefsync.merge import Mutation, Patch, Replace, Reset
+from prefsync.merge import Mutation, Replace, Reset
 from prefsync.ports import Outcome
-from prefsync.schema import OpenPreferences, Preferences
 from prefsync.service import IdempotentRequest
 from prefsync.strictjson import Limits
 from prefsync.testing import (
     FailingCache,
     FailingNotifier,
-    FailingRepository,
     PausingNotifier,
     PausingRepository,
 )
-from tests.core.support import PATIENCE, Process, new_subject, patch
+from tests.unit.support import PATIENCE, Process, new_subject, patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from prefsync.document import Snapshot
-
-
-class OldAppearance(Preferences, namespace="appearance"):
-    """As it was before the deploy."""
-
-    theme: Literal["light", "dark"] = "light"
-    size: int = 14
-
-
-class NewAppearance(Preferences, namespace="appearance"):
-    """As it is after it: a field more, a value less."""
-
-    theme: Literal["light", "dim"] = "light"
-    size: Annotated[int, Field(le=20)] = 14
-    accent: str = "blue"
-
-
-class NewExtras(OpenPreferences, namespace="extras"):
-    """A namespace that only the newer schema has."""
 
 
 def of_revision(revision: int) -> Callable[[Snapshot], None]:
@@ -67,9 +43,6 @@ def of_revision(revision: int) -> Callable[[Snapshot], None]:
     return condition
 
 
-# --- Decided on the database's document ------------------------------------------------------------------------------
-
-
 async def test_a_condition_is_decided_on_the_databases_document() -> None:
     """A condition that holds in the database is not refused because this process remembers an older state."""
     repository = MemoryRepository()
@@ -77,9 +50,9 @@ async def test_a_condition_is_decided_on_the_databases_document() -> None:
     await one.patch(subject, "appearance", theme="dark")
     newer = await other.patch(subject, "appearance", theme="light")
     condition = of_revision(newer.revision)
-    answer = await one.service.write(subject, patch("editor", tab=2), condition=condition)
+    answer = await one.service.write(subject, patch("editor", tab_size=2), condition=condition)
     assert answer.values["appearance"]["theme"] == "light"
-    assert answer.values["editor"]["tab"] == 2
+    assert answer.values["editor"]["tab_size"] == 2
 
 
 async def test_a_condition_that_only_a_remembered_state_meets_is_refused() -> None:
@@ -89,7 +62,7 @@ async def test_a_condition_that_only_a_remembered_state_meets_is_refused() -> No
     older = await one.patch(subject, "appearance", theme="dark")
     newer = await other.patch(subject, "appearance", theme="light")
     with pytest.raises(PreconditionFailedError):
-        await one.service.write(subject, patch("editor", tab=2), condition=of_revision(older.revision))
+        await one.service.write(subject, patch("editor", tab_size=2), condition=of_revision(older.revision))
     assert (await repository.load(subject)).revision == newer.revision
 
 
@@ -131,7 +104,7 @@ async def test_a_condition_is_asked_again_after_a_lost_race() -> None:
     hold = repository.hold("write")
     async with asyncio.TaskGroup() as tasks:
         losing = tasks.create_task(
-            _outcome(one.service.write(subject, patch("editor", tab=2), condition=condition))
+            _outcome(one.service.write(subject, patch("editor", tab_size=2), condition=condition))
         )
         await hold.reached()
         newer = await other.patch(subject, "appearance", theme="light")
@@ -149,12 +122,12 @@ async def test_a_write_that_loses_a_race_is_made_upon_the_winner() -> None:
     async with asyncio.TaskGroup() as tasks:
         losing = tasks.create_task(one.patch(subject, "appearance", theme="dark"))
         await hold.reached()
-        winner = await other.patch(subject, "editor", tab=8)
+        winner = await other.patch(subject, "editor", tab_size=8)
         hold.release()
     answer = losing.result()
     assert answer.revision > winner.revision
     assert answer.values["appearance"]["theme"] == "dark"
-    assert answer.values["editor"]["tab"] == 8
+    assert answer.values["editor"]["tab_size"] == 8
 
 
 async def _outcome(work: Any) -> Any:
@@ -173,10 +146,7 @@ async def test_writers_that_never_win_are_told_to_come_back() -> None:
             return Outcome.CONFLICT
 
     with pytest.raises(UnavailableError):
-        await Process(Lost()).patch(new_subject(), "editor", tab=2)
-
-
-# --- No-ops ----------------------------------------------------------------------------------------------------------
+        await Process(Lost()).patch(new_subject(), "editor", tab_size=2)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +154,7 @@ async def test_writers_that_never_win_are_told_to_come_back() -> None:
     [
         patch("appearance", theme="dark"),
         patch("appearance"),
-        patch("appearance", size=None),
+        patch("appearance", font_size=None),
         patch("appearance", extras={"a": 1}),
         patch("appearance", extras={"missing": None}),
         Mutation({"appearance": Replace({"theme": "dark", "extras": {"a": 1.0}})}),
@@ -209,207 +179,6 @@ async def test_a_field_set_to_its_own_default_is_stored() -> None:
     answer = await process.patch(subject, "appearance", theme="system")
     assert answer.revision > 0
     assert (await process.repository.load(subject)).values == {"appearance": {"theme": "system"}}
-
-
-# --- Idempotency -----------------------------------------------------------------------------------------------------
-
-
-async def test_a_repeated_request_gets_the_first_answer() -> None:
-    """The same key and request give the first answer after later writes, through any process, and write nothing."""
-    repository = MemoryRepository()
-    one, other, subject = Process(repository), Process(repository), new_subject()
-    request, mutation = IdempotentRequest("key", b"digest"), patch("appearance", theme="dark")
-    first = await one.service.write(subject, mutation, request=request)
-    newest = await other.patch(subject, "appearance", theme="light")
-    for process in (one, other, Process(repository)):
-        assert await process.service.write(subject, mutation, request=request) == first
-    assert (await repository.load(subject)).revision == newest.revision
-
-
-async def test_a_repeat_is_answered_though_its_condition_does_not_hold_any_more() -> None:
-    """The write itself made its condition false; its repeat still gets the first answer."""
-    process, subject = Process(), new_subject()
-    request = IdempotentRequest("key", b"digest")
-    first = await process.service.write(
-        subject, patch("editor", tab=2), request=request, condition=of_revision(0)
-    )
-    again = await process.service.write(
-        subject, patch("editor", tab=2), request=request, condition=of_revision(0)
-    )
-    assert again == first
-
-
-async def test_a_key_used_for_another_request_is_refused() -> None:
-    """The same key with another request is a mismatch, whether that would change something or not."""
-    process, subject = Process(), new_subject()
-    first = await process.service.write(
-        subject, patch("editor", tab=2), request=IdempotentRequest("key", b"1")
-    )
-    for mutation in (patch("editor", tab=3), patch("editor", tab=2), patch("editor", tab="wrong")):
-        with pytest.raises(IdempotencyMismatchError):
-            await process.service.write(subject, mutation, request=IdempotentRequest("key", b"2"))
-    assert await process.service.read(subject) == first
-
-
-async def test_a_keyed_write_that_changes_nothing_claims_its_key() -> None:
-    """A no-op under a key is repeated as such, after later writes too, and sends nothing."""
-    notifier = PausingNotifier(MemoryNotifier())
-    process, subject = Process(notifier=notifier), new_subject()
-    request, mutation = IdempotentRequest("key", b"1"), patch("plugins", a=None)
-    first = await process.service.write(subject, mutation, request=request)
-    assert first.revision == 0
-    assert notifier.calls["publish"] == 0
-    newer = await process.patch(subject, "plugins", a=1)
-    assert await process.service.write(subject, mutation, request=request) == first
-    assert await process.service.read(subject) == newer
-
-
-async def test_a_refused_write_claims_no_key() -> None:
-    """The key of a refused write is free for another request."""
-    process, subject = Process(), new_subject()
-    with pytest.raises(InvalidPreferencesError):
-        await process.service.write(subject, patch("editor", tab="x"), request=IdempotentRequest("key", b"1"))
-    with pytest.raises(PreconditionFailedError):
-        await process.service.write(
-            subject, patch("editor", tab=3), request=IdempotentRequest("key", b"2"), condition=of_revision(1)
-        )
-    answer = await process.service.write(
-        subject, patch("editor", tab=2), request=IdempotentRequest("key", b"3")
-    )
-    assert answer.values["editor"]["tab"] == 2
-
-
-@pytest.mark.parametrize("processes", [1, 2, 5])
-async def test_of_concurrent_requests_with_one_key_one_writes(processes: int) -> None:
-    """Twenty requests at once under one key make one change, and all get its answer."""
-    repository = MemoryRepository()
-    services = [Process(repository) for _ in range(processes)]
-    subject, request = new_subject(), IdempotentRequest("key", b"1")
-    answers = await asyncio.gather(
-        *(
-            services[n % processes].service.write(subject, patch("editor", tab=2), request=request)
-            for n in range(20)
-        )
-    )
-    assert all(answer == answers[0] for answer in answers)
-    assert len((await repository.changes(subject, 0, 100)).changes) == 1
-
-
-async def test_a_write_whose_answer_was_lost_can_be_repeated() -> None:
-    """Where the database stored a write and its answer was lost, the repeat finds it."""
-    repository = FailingRepository(MemoryRepository())
-    process, subject, request = Process(repository), new_subject(), IdempotentRequest("key", b"1")
-    repository.fail("write", after=True)
-    with pytest.raises(UnavailableError):
-        await process.service.write(subject, patch("editor", tab=2), request=request)
-    stored = (await repository.load(subject)).revision
-    answer = await process.service.write(subject, patch("editor", tab=2), request=request)
-    assert answer.revision == stored
-    assert len((await repository.changes(subject, 0, 100)).changes) == 1
-
-
-# --- Another version of the schema -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("edit", "left"),
-    [
-        (Replace({"size": 10}), {"size": 10, "accent": "red"}),
-        (Patch({"size": 10}), {"theme": "dark", "size": 10, "accent": "red"}),
-        (Patch({"theme": None}), {"accent": "red"}),
-    ],
-    ids=repr,
-)
-async def test_fields_of_a_newer_schema_survive(edit: Replace | Patch, left: dict[str, Any]) -> None:
-    """A process with the older code writes around fields that it does not know, and shows none of them."""
-    repository, cache = MemoryRepository(), MemoryCache()
-    newer = Process(repository, cache, models=[Wide, NewExtras])
-    older = Process(repository, cache, models=[OldAppearance])
-    subject = new_subject()
-    await newer.patch(subject, "appearance", theme="dark", accent="red")
-    answer = await older.service.write(subject, Mutation({"appearance": edit}))
-    assert "accent" not in answer.values["appearance"]
-    assert (await repository.load(subject)).values["appearance"] == left
-    shown = (await newer.service.read(subject)).values["appearance"]
-    assert shown["accent"] == "red"
-
-
-class Wide(Preferences, namespace="appearance"):
-    """What both versions of the code take, and a field more."""
-
-    theme: Literal["light", "dark", "dim"] = "light"
-    size: int = 14
-    accent: str = "blue"
-
-
-@pytest.mark.parametrize("mutation", ["replace all", "reset all", "reset", "patch"])
-async def test_namespaces_of_a_newer_schema_survive(mutation: str) -> None:
-    """No write of the older code touches a namespace that it does not know, not even one over everything."""
-    repository, cache = MemoryRepository(), MemoryCache()
-    newer = Process(repository, cache, models=[Wide, NewExtras])
-    older = Process(repository, cache, models=[OldAppearance])
-    subject = new_subject()
-    await newer.patch(subject, "extras", kept=[1])
-    await newer.patch(subject, "appearance", size=15)
-    mutations = {
-        "replace all": Mutation.replace_all(older.schema, {"appearance": {"size": 9}}),
-        "reset all": Mutation.reset_all(older.schema),
-        "reset": Mutation({"appearance": Reset()}),
-        "patch": patch("appearance", size=9),
-    }
-    await older.service.write(subject, mutations[mutation])
-    assert (await newer.service.read(subject)).values["extras"] == {"kept": [1]}
-    with pytest.raises(UndeclaredNamespaceError):
-        await older.patch(subject, "extras", kept=None)
-
-
-async def test_a_reset_takes_away_all_that_is_stored_in_a_namespace() -> None:
-    """DELETE of a namespace leaves nothing in it, fields of a newer schema included."""
-    repository, cache, subject = MemoryRepository(), MemoryCache(), new_subject()
-    await Process(repository, cache, models=[Wide]).patch(subject, "appearance", accent="red", size=2)
-    await Process(repository, cache, models=[OldAppearance]).service.write(
-        subject, Mutation({"appearance": Reset()})
-    )
-    assert (await repository.load(subject)).values == {}
-
-
-async def test_stored_values_that_do_not_fit_any_more_read_as_defaults_and_stay() -> None:
-    """A value that the newer code refuses reads as its default, and survives a patch of another field."""
-    repository, cache = MemoryRepository(), MemoryCache()
-    older, newer = (
-        Process(repository, cache, models=[OldAppearance]),
-        Process(repository, cache, models=[NewAppearance]),
-    )
-    subject = new_subject()
-    await older.patch(subject, "appearance", theme="dark", size=30)
-    shown = (await newer.service.read(subject)).values["appearance"]
-    assert shown == {"theme": "light", "size": 14, "accent": "blue"}
-    answer = await newer.patch(subject, "appearance", accent="red")
-    assert answer.values["appearance"] == {"theme": "light", "size": 14, "accent": "red"}
-    answer = await newer.patch(subject, "appearance", size=20)
-    assert answer.values["appearance"] == {"theme": "light", "size": 20, "accent": "red"}
-    assert (await older.service.read(subject)).values["appearance"] == {"theme": "dark", "size": 20}
-
-
-async def test_a_value_that_does_not_fit_any_more_can_be_set_anew_or_reset() -> None:
-    """Writing to the field itself replaces what does not fit; null takes it away; a wrong value is still refused."""
-    repository, cache = MemoryRepository(), MemoryCache()
-    older, newer = (
-        Process(repository, cache, models=[OldAppearance]),
-        Process(repository, cache, models=[NewAppearance]),
-    )
-    subject = new_subject()
-    await older.patch(subject, "appearance", theme="dark", size=30)
-    with pytest.raises(InvalidPreferencesError) as caught:
-        await newer.patch(subject, "appearance", size=31)
-    assert [error.pointer for error in caught.value.errors] == ["/appearance/size"]
-    await newer.patch(subject, "appearance", theme=None)
-    assert (await repository.load(subject)).values == {"appearance": {"size": 30}}
-    await newer.service.write(subject, Mutation({"appearance": Replace({"theme": "dim"})}))
-    assert (await repository.load(subject)).values == {"appearance": {"theme": "dim"}}
-
-
-# --- Whoever goes away, and whoever comes together -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -492,11 +261,11 @@ async def test_an_erase_uses_up_every_revision() -> None:
     """After an erase nothing is left, and the next revision is beyond all others, even with the clock set back."""
     process, subject = Process(), new_subject()
     request = IdempotentRequest("key", b"1")
-    last = await process.service.write(subject, patch("editor", tab=2), request=request)
+    last = await process.service.write(subject, patch("editor", tab_size=2), request=request)
     await process.service.erase(subject)
     assert (await process.service.read(subject)).revision == 0
     process.clock.set(last.revision - 100_000)  # type: ignore[attr-defined]  # a FakeClock
-    again = await process.service.write(subject, patch("editor", tab=2), request=request)
+    again = await process.service.write(subject, patch("editor", tab_size=2), request=request)
     assert again.revision > last.revision
 
 
@@ -517,7 +286,7 @@ async def test_the_log_of_one_subject_is_cut_back() -> None:
     """A subject that is written to without end keeps its newest thousand changes or little more."""
     process, subject = Process(), new_subject()
     for n in range(1_150):
-        await process.patch(subject, "editor", tab=n)
+        await process.patch(subject, "plugins", n=n)
     log = await process.repository.changes(subject, (await process.service.read(subject)).revision - 1, 1)
     assert log.complete
     rows: Any = process.repository

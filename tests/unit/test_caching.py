@@ -16,7 +16,7 @@ from prefsync.errors import UnavailableError
 from prefsync.ports import CacheEntry
 from prefsync.testing import FailingCache, FailingRepository, PausingRepository
 from tests.contracts.support import patient_link
-from tests.core.support import PATIENCE, Process, new_subject
+from tests.unit.support import PATIENCE, Process, new_subject
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -14,7 +14,7 @@ from prefsync.merge import difference
 from prefsync.ports import Outcome, Write
 from prefsync.strictjson import Limits
 from prefsync.testing import FailingCache, FailingRepository, FakeClock, PausingRepository, UnreliableNotifier
-from tests.core.support import PATIENCE, Process, new_subject, patch
+from tests.unit.support import PATIENCE, Process, new_subject, patch
 
 if TYPE_CHECKING:
     from prefsync.document import Document, Subject
@@ -53,17 +53,14 @@ async def test_a_write_that_was_not_told_is_told_at_the_next_look(*, shared: boo
 async def test_a_waiting_client_hears_of_a_write_that_was_not_told() -> None:
     """A long poll ends with the change at the relay's next look."""
     process, subject = Process(shared=True), new_subject()
-    async with asyncio.TaskGroup() as tasks:
-        listener = tasks.create_task(process.hub.run())
-        poll = tasks.create_task(process.feed.poll(subject, 0, wait=30))
-        while subject.key not in process.hub._waiters:
-            await asyncio.sleep(0)
+    async with process.listening(), asyncio.TaskGroup() as tasks:
+        poll = tasks.create_task(process.polls.page(subject, 0, wait=30))
+        await process.followed(subject)
         document = await write_untold(process, subject, "dark")
         assert not poll.done()
         await process.relay.look()
         with anyio.fail_after(PATIENCE):
             page = await poll
-        listener.cancel()
     assert page.revision == document.revision
 
 
@@ -174,8 +171,8 @@ async def test_more_changes_than_a_page_are_all_told() -> None:
     for n, subject in enumerate(subjects):
         await write_untold(process, subject, "dark")
         if n % 7 == 0:
-            process.clock.advance(0.001)  # type: ignore[attr-defined]  # a FakeClock
+            process.clock.advance(0.001)
     assert await process.relay.look() == len(subjects)
-    process.clock.advance(1)  # type: ignore[attr-defined]  # a FakeClock
+    process.clock.advance(1)
     assert await process.relay.look() == 0
     assert None not in await process.cache.versions(subjects)
