@@ -1,4 +1,4 @@
-"""One subscription a process, handed out to whoever waits."""
+"""One subscription a process, handed out to whoever follows a subject."""
 
 from __future__ import annotations
 
@@ -9,22 +9,18 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from prefsync.adapters.memory import MemoryNotifier
-from prefsync.document import Change
-from prefsync.hub import Hub, Waiter
+from prefsync.adapters.memory import MemoryNotifier, MemoryRepository
+from prefsync.errors import UnavailableError
+from prefsync.polling import Waiter
 from prefsync.ports import Announcement, Gap, Lost
+from prefsync.testing import FailingRepository
 from prefsync.testing.samples import HOSTILE_SUBJECTS, settled
-from tests.unit.support import ANNA, BERT, PATIENCE
+from tests.unit.support import ANNA, BERT, PATIENCE, Process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from prefsync.document import Subject
-
-
-def said(subject: Subject, revision: int = 1) -> Announcement:
-    """Return an announcement of a subject."""
-    return Announcement(subject, Change(revision, revision - 1, revision), revision)
 
 
 class MovingNotifier(MemoryNotifier):
@@ -85,127 +81,169 @@ def notifier() -> MovingNotifier:
 
 
 @pytest.fixture
-async def hub(notifier: MovingNotifier) -> AsyncIterator[Hub]:
-    """A hub that listens."""
-    hub = Hub(notifier)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(hub.run)
-        await settled(lambda: notifier.subscriptions == 1, "the hub does not listen")
-        yield hub
-        tasks.cancel_scope.cancel()
-    assert not hub._waiters, "a waiter was left"
+async def process(notifier: MovingNotifier) -> AsyncIterator[Process]:
+    """A process whose hub listens and has seen to what came before."""
+    process = Process(notifier=notifier)
+    async with process.listening():
+        await settled(lambda: process.hub._has_caught_up, "the hub did not look at what came before it")
+        yield process
     assert not notifier._subscriptions, "the subscription was left"
 
 
+@asynccontextmanager
+async def following(process: Process, subject: Subject) -> AsyncIterator[Waiter]:
+    """Follow a subject for the length of a block."""
+    waiter = Waiter()
+    joined = await process.hub.join(subject, waiter)
+    await waiter.wait(0)  # the first look may have woken it; what the test is about comes later
+    try:
+        yield waiter
+    finally:
+        process.hub.leave(joined.channel, waiter)
+
+
 async def woken(waiter: Waiter) -> bool:
-    """Wait for a waiter that should wake."""
+    """Wait for somebody who should wake."""
     return await waiter.wait(PATIENCE)
 
 
-async def test_an_announcement_wakes_all_who_wait_for_its_subject(hub: Hub, notifier: MovingNotifier) -> None:
-    """All waiters of the subject wake, and those of no other."""
-    with hub.waiter(ANNA) as one, hub.waiter(ANNA) as other, hub.waiter(BERT) as elsewhere:
-        await notifier.publish(said(ANNA))
+def untold(process: Process) -> Process:
+    """Return a process on the same database whose changes are announced to nobody else."""
+    return Process(process.repository, clock=process.clock)
+
+
+async def test_a_change_wakes_all_who_follow_its_subject(process: Process) -> None:
+    """All who follow the subject wake, and those of no other."""
+    async with (
+        following(process, ANNA) as one,
+        following(process, ANNA) as other,
+        following(process, BERT) as elsewhere,
+    ):
+        await process.patch(ANNA, "plugins", a=1)
         assert await woken(one)
         assert await woken(other)
         assert not await elsewhere.wait(0)
 
 
-async def test_an_erase_wakes_too(hub: Hub, notifier: MovingNotifier) -> None:
+async def test_an_erase_wakes_too(process: Process) -> None:
     """An announcement without a change is a reason to look as well."""
-    with hub.waiter(ANNA) as waiter:
-        await notifier.publish(Announcement(ANNA, None, 5))
+    await process.patch(ANNA, "plugins", a=1)
+    async with following(process, ANNA) as waiter:
+        await process.service.erase(ANNA)
         assert await woken(waiter)
+        assert process.hub._channels[ANNA.key].revision == 0
 
 
-async def test_what_happened_before_the_wait_ends_it_at_once(hub: Hub, notifier: MovingNotifier) -> None:
-    """A waiter that was made before an announcement wakes by it, though it was not waiting at that moment."""
-    with hub.waiter(ANNA) as waiter, hub.waiter(ANNA) as witness:
-        await notifier.publish(said(ANNA))
+async def test_what_happened_before_the_wait_ends_it_at_once(process: Process) -> None:
+    """Who follows wakes by a change that came when it was not waiting, and by each change once."""
+    async with following(process, ANNA) as waiter, following(process, ANNA) as witness:
+        await process.patch(ANNA, "plugins", a=1)
         await woken(witness)
         assert await waiter.wait(0)
-        assert not await waiter.wait(0), "one announcement wakes once"
+        assert not await waiter.wait(0), "one change wakes once"
 
 
-async def test_a_wait_ends_with_its_time(hub: Hub) -> None:
+async def test_a_wait_ends_with_its_time(process: Process) -> None:
     """Where nothing happens, the wait ends and says so."""
-    with hub.waiter(ANNA) as waiter, anyio.fail_after(PATIENCE):
-        assert not await waiter.wait(0.02)
+    async with following(process, ANNA) as waiter:
+        with anyio.fail_after(PATIENCE):
+            assert not await waiter.wait(0.02)
 
 
-async def test_no_two_subjects_are_mixed_up(hub: Hub, notifier: MovingNotifier) -> None:
-    """Subjects that look alike wake their own waiters."""
-    with hub.waiter(HOSTILE_SUBJECTS[-1]) as last:
+async def test_no_two_subjects_are_mixed_up(process: Process) -> None:
+    """Subjects that look alike wake their own followers."""
+    async with following(process, HOSTILE_SUBJECTS[-1]) as last:
         for subject in HOSTILE_SUBJECTS[:-1]:
-            await notifier.publish(said(subject))
+            await process.patch(subject, "plugins", a=1)
         assert not await last.wait(0.01)
-        await notifier.publish(said(HOSTILE_SUBJECTS[-1]))
+        await process.patch(HOSTILE_SUBJECTS[-1], "plugins", a=1)
         assert await woken(last)
 
 
-async def test_only_subjects_that_somebody_waits_for_are_wanted(hub: Hub, notifier: MovingNotifier) -> None:
+async def test_only_subjects_that_somebody_follows_are_wanted(
+    process: Process, notifier: MovingNotifier
+) -> None:
     """The notifier is told what it may leave out, and what it may not, at any moment."""
     assert notifier.wanted is not None
     assert not notifier.wanted(ANNA.key)
-    with hub.waiter(ANNA):
+    async with following(process, ANNA):
         assert notifier.wanted(ANNA.key)
-        with hub.waiter(ANNA):
-            pass
+        async with following(process, ANNA):
+            assert not notifier.wanted(BERT.key)
         assert notifier.wanted(ANNA.key)
-        assert not notifier.wanted(BERT.key)
     assert not notifier.wanted(ANNA.key)
 
 
-async def test_a_gap_wakes_everybody(hub: Hub, notifier: MovingNotifier) -> None:
-    """Where announcements may be missing, everybody looks for themselves."""
-    with hub.waiter(ANNA) as one, hub.waiter(BERT) as other:
+async def test_what_was_lost_in_a_gap_is_found(process: Process, notifier: MovingNotifier) -> None:
+    """Where announcements may be missing, the hub looks for all who follow anything."""
+    async with following(process, ANNA) as one, following(process, BERT) as other:
+        for subject in (ANNA, BERT):
+            await untold(process).patch(subject, "plugins", a=1)
         for stream in notifier._subscriptions:
             stream.send_nowait(Gap())
         assert await woken(one)
         assert await woken(other)
+        assert process.hub._channels[BERT.key].revision == (await untold(process).read(BERT)).revision
 
 
 @pytest.mark.parametrize("error", [None, OSError("lost"), ValueError("a bug")], ids=["ended", "lost", "bug"])
 async def test_the_listener_never_dies(
-    hub: Hub, notifier: MovingNotifier, error: Exception | None, caplog: pytest.LogCaptureFixture
+    process: Process, notifier: MovingNotifier, error: Exception | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However a subscription ends, it is made again, everybody is told to look, and the log says what happened."""
-    with hub.waiter(ANNA) as waiter:
+    """However a subscription ends, it is made again, what came meanwhile is found, and the log says what happened."""
+    async with following(process, ANNA) as waiter:
+        await untold(process).patch(ANNA, "plugins", a=1)
         notifier.end(error)
         assert await woken(waiter)
-        await settled(lambda: notifier.subscriptions == 2, "the hub does not listen any more")
+        await settled(
+            lambda: notifier.subscriptions == 2 and process.hub._has_caught_up,
+            "the hub does not listen any more",
+        )
         while await waiter.wait(0):
             pass
-        await notifier.publish(said(ANNA))
+        await process.patch(ANNA, "plugins", a=2)
         assert await woken(waiter)
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
-async def test_a_notifier_that_refuses_is_asked_again(hub: Hub, notifier: MovingNotifier) -> None:
+async def test_a_notifier_that_refuses_is_asked_again(process: Process, notifier: MovingNotifier) -> None:
     """Failing to subscribe is tried again with pauses until it works."""
     notifier.refusals = 2
-    with hub.waiter(ANNA) as waiter:
+    async with following(process, ANNA) as waiter:
+        await untold(process).patch(ANNA, "plugins", a=1)
         notifier.end()
         await settled(lambda: notifier.subscriptions == 2, "the hub gave up")
         assert await woken(waiter)
 
 
-async def test_waiters_come_and_go(hub: Hub, notifier: MovingNotifier) -> None:
-    """Waiters that leave, also by an error, are forgotten, and announcements for nobody cost nothing."""
+async def test_followers_come_and_go(process: Process) -> None:
+    """Who leaves, also by an error, is forgotten, and changes that nobody follows cost nothing."""
     for _ in range(100):
-        with pytest.raises(ZeroDivisionError), hub.waiter(ANNA):
-            raise ZeroDivisionError
-    assert not hub._waiters
-    await notifier.publish(said(ANNA))
-    with hub.waiter(ANNA) as waiter:
-        await notifier.publish(said(ANNA))
+        with pytest.raises(ZeroDivisionError):
+            async with following(process, ANNA):
+                raise ZeroDivisionError
+    assert not process.hub._channels
+    await process.patch(ANNA, "plugins", a=1)
+    async with following(process, ANNA) as waiter:
+        await process.patch(ANNA, "plugins", a=2)
         assert await woken(waiter)
 
 
-async def test_a_wait_can_be_cancelled(hub: Hub, notifier: MovingNotifier) -> None:
+async def test_who_cannot_be_placed_does_not_follow() -> None:
+    """Where the state cannot be read, joining says so and leaves nothing behind."""
+    repository = FailingRepository(MemoryRepository())
+    process = Process(repository)
+    async with process.listening():
+        repository.is_down = True
+        with pytest.raises(UnavailableError):
+            await process.hub.join(ANNA, Waiter())
+        assert not process.hub._channels
+
+
+async def test_a_wait_can_be_cancelled(process: Process) -> None:
     """A cancelled wait takes nothing from the next one."""
-    with hub.waiter(ANNA) as waiter:
+    async with following(process, ANNA) as waiter:
         with anyio.move_on_after(0.005):
             await waiter.wait(60)
-        await notifier.publish(said(ANNA))
+        await process.patch(ANNA, "plugins", a=1)
         assert await woken(waiter)
