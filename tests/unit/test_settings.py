@@ -34,7 +34,7 @@ WRONG: list[tuple[str, str, str]] = [
     ("PREFSYNC_JWKS_URL", "https://issuer.example/jwks", "leave it unset"),
     ("PREFSYNC_DATABASE", "sqlite:///x", "did you mean PREFSYNC_DATABASE_URL?"),
     ("PREFSYNC_RATELIMIT", "1/minute", "did you mean PREFSYNC_RATE_LIMIT?"),
-    ("PREFSYNC_SOMETHING_QUITE_DIFFERENT", "1", "the settings are PREFSYNC_CACHE_TTL"),
+    ("PREFSYNC_SOMETHING_QUITE_DIFFERENT", "1", "the settings are PREFSYNC_ALLOWED_ORIGINS"),
 ]
 
 
