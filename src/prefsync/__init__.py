@@ -26,7 +26,7 @@ from prefsync.ports import Rate
 from prefsync.schema import OpenPreferences, Preferences, Schema
 from prefsync.settings import Settings
 from prefsync.strictjson import Limits
-from prefsync.wiring import Parts, Runtime
+from prefsync.wiring import Health, Parts, Runtime
 
 __version__ = "0.1.0"
 
@@ -35,6 +35,7 @@ __all__ = [
     "Change",
     "ConfigurationError",
     "FieldError",
+    "Health",
     "IdempotencyMismatchError",
     "Identity",
     "InsufficientScopeError",

@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Self
 
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     )
     from prefsync.strictjson import Limits
 
-__all__ = ["Parts", "Runtime"]
+__all__ = ["Health", "Parts", "Runtime"]
 
 logger = logging.getLogger("prefsync")
 
@@ -95,6 +96,23 @@ class Parts:
         self.limiter = limiter
         self.verifier = verifier
         self.tickets = tickets
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How one process stands, as far as it knows.
+
+    Attributes:
+        database: Whether the database answered when it was last asked, within about a second.
+        notifier: Whether changes by other processes are heard of at once; where not, within about 2 s.
+        sessions: Open streams.
+        draining: Whether new streams are refused, because the process is to end.
+    """
+
+    database: bool
+    notifier: bool
+    sessions: int
+    draining: bool
 
 
 class Runtime:
@@ -178,6 +196,15 @@ class Runtime:
     def handle(self, subject: Subject) -> PreferencesHandle:
         """Return a subject's typed handle."""
         return PreferencesHandle(self.service, subject)
+
+    def health(self) -> Health:
+        """Return how this process stands, for a readiness probe say. Asks nobody, and takes no time."""
+        return Health(
+            database=self.is_open and not self._database.breaker.is_failing,
+            notifier=self.hub.is_listening,
+            sessions=len(self.sessions),
+            draining=self.sessions.is_draining,
+        )
 
     def drain(self) -> None:
         """Say farewell to all streams and answer all long polls; new streams are refused from now on.
