@@ -96,6 +96,7 @@ class Channel:
         self.listeners: set[Listener] = set()
         self._present = present
         self._heard = -1
+        self._is_doubted = False
         self._links: OrderedDict[int, tuple[EffectiveChange, int]] = OrderedDict()
         self._bytes = 0
         self._early: dict[int, Change] = {}
@@ -109,8 +110,12 @@ class Channel:
 
     @property
     def is_behind(self) -> bool:
-        """Whether something newer than the state was heard of."""
-        return self._heard > self.version
+        """Whether something newer than the state was heard of, or the database is known to hold another."""
+        return self._heard > self.version or self._is_doubted
+
+    def doubt(self) -> None:
+        """Note that the database holds another state, until the log was asked."""
+        self._is_doubted = True
 
     @property
     def heard(self) -> int:
@@ -143,10 +148,11 @@ class Channel:
             asked_at: ``version`` when the log was asked.
             heard: ``heard`` when the log was asked.
         """
+        self._is_doubted = False
         if self._heard <= heard:
             self._heard = -1  # what was heard of is in the answer, or is not in the database at all
-        if page.version < self.version and asked_at != self.version:
-            return False  # the chain went on while the answer was on its way
+        if page.version <= self.version and asked_at != self.version:
+            return False  # the chain went on while the answer was on its way, as far as that or further
         if page.reset is not None:
             self._begin(page.reset, page.version)
             return True
@@ -159,8 +165,11 @@ class Channel:
         self._early = {at: change for at, change in self._early.items() if at >= self.revision}
         while (following := self._early.pop(self.revision, None)) is not None:
             self._advance(following)
-        if not page.has_more:
-            self.version = max(self.version, page.version)
+        if page.has_more:
+            self._heard = max(self._heard, page.version)
+        else:
+            # What was heard of is behind this state, though it may have left no revision: an erase does not.
+            self.version = max(self.version, page.version, heard)
         return self.revision != before
 
     def since(self, position: int) -> list[EffectiveChange] | None:
