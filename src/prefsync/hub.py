@@ -46,6 +46,9 @@ _RECONCILE: Final = 28.0
 _RECONCILE_DEAF: Final = 2.0
 _RECONCILE_FAILED: Final = 1.0
 
+# Seconds between two rounds, whatever calls for the next one: what fails again and again must not spin.
+_RECONCILE_APART: Final = 0.1
+
 # Seconds that a change waits for those in front of it before the log is asked: reordering is over in less.
 _REORDERING: Final = 0.02
 
@@ -109,6 +112,8 @@ class Hub:
         self._asking: dict[str, _Question] = {}
         self._is_listening = False
         self._has_caught_up = False
+        self._losses = 0
+        self._has_failed = False
         self._reconciled_at = 0.0
         self._reconcile_due = anyio.Event()
         self._tasks: TaskGroup | None = None
@@ -199,7 +204,11 @@ class Hub:
         Raises:
             UnavailableError: The database had to be asked, and is out of reach.
         """
-        return await self._place(channel, since if epoch == channel.epoch else None)
+        try:
+            return await self._place(channel, since if epoch == channel.epoch else None)
+        except UnavailableError:
+            self._failed()
+            raise
 
     async def _place(self, channel: Channel, since: int | None) -> Joined:
         changes = None if since is None else channel.since(since)
@@ -270,17 +279,24 @@ class Hub:
             question.has_left = True
             is_asked = False
             while channel.is_behind or not is_asked:
-                asked_at, heard = channel.version, channel.heard
+                asked_at, heard, losses = channel.version, channel.heard, self._losses
                 since = channel.revision if channel.is_known else question.since
                 page = await self._feed.page(channel.subject, since, limit=MOST_MISSED)
-                is_asked = not page.has_more
+                is_asked = losses == self._losses  # else what came after the answer may have been lost
                 question.is_lost |= page.reset is not None
                 if channel.read(page, asked_at=asked_at, heard=heard):
                     self._wake(channel)
         except UnavailableError as error:
             question.error = error
-            self._has_caught_up = False
-            self._reconcile_due.set()
+            self._failed()
+        except Exception:
+            # One subject's trouble is not everybody's: an error in this task would end the listener too.
+            logger.exception("the changes of a subject could not be read")
+            question.error = UnavailableError("database")
+            self._failed()
+        except BaseException:
+            question.error = UnavailableError("process")  # which shuts down: nothing is known of the channel
+            raise
         finally:
             if self._asking.get(channel.subject.key) is question:
                 del self._asking[channel.subject.key]
@@ -297,8 +313,7 @@ class Hub:
                     async for announcement in announcements:
                         pause = _FIRST_PAUSE
                         if isinstance(announcement, Lost):
-                            self._is_listening = False
-                            self._reconcile_due.set()
+                            self._lost()
                         elif isinstance(announcement, Gap):
                             self._found()
                         else:
@@ -307,13 +322,24 @@ class Hub:
                 logger.exception("the listener for changes failed; it starts again in %.1f s", pause)
             else:
                 logger.error("the notifier ended its subscription; it is made again in %.1f s", pause)
-            self._is_listening = False
+            self._lost()
             await anyio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _found(self) -> None:
         self._is_listening = True
         self._has_caught_up = False
+        self._losses += 1
+        self._reconcile_due.set()
+
+    def _lost(self) -> None:
+        self._is_listening = False
+        self._losses += 1
+        self._reconcile_due.set()
+
+    def _failed(self) -> None:
+        """Have a round made soon: it wakes whoever could not be told of something."""
+        self._has_failed = True
         self._reconcile_due.set()
 
     def _hear(self, announcement: Announcement) -> None:
@@ -335,18 +361,22 @@ class Hub:
     async def _reconcile_now_and_then(self) -> None:
         while True:
             try:
-                self._reconcile_due = anyio.Event()
+                self._reconcile_due, self._has_failed = anyio.Event(), False
                 await self.reconcile()
-                pause = _RECONCILE if self._is_listening else _RECONCILE_DEAF
             except UnavailableError as error:
                 logger.debug("sessions could not be reconciled: %s", error)
-                pause = _RECONCILE_FAILED
+                self._has_failed = True
             except Exception:
                 logger.exception("reconciling failed; it is tried again in %.1f s", _RECONCILE_FAILED)
-                pause = _RECONCILE_FAILED
-            # Spread, so that the processes of a deployment do not ask all at once.
-            with anyio.move_on_after(pause * random.uniform(0.9, 1)):  # noqa: S311  # no cryptography
-                await self._reconcile_due.wait()
+                self._has_failed = True
+            await anyio.sleep(_RECONCILE_APART)
+            if not self._has_failed:
+                pause = _RECONCILE if self._is_listening else _RECONCILE_DEAF
+                # Spread, so that the processes of a deployment do not ask all at once.
+                with anyio.move_on_after(pause * random.uniform(0.9, 1)):  # noqa: S311  # no cryptography
+                    await self._reconcile_due.wait()
+            if self._has_failed:
+                await anyio.sleep(_RECONCILE_FAILED)
 
     async def reconcile(self) -> int:
         """Ask for the revisions of all that are followed here, and return how many channels were not up to date.
@@ -354,7 +384,7 @@ class Hub:
         Raises:
             UnavailableError: The database is out of reach.
         """
-        began, is_listening = self._clock.monotonic(), self._is_listening
+        began, losses = self._clock.monotonic(), self._losses
         channels = [channel for channel in self._channels.values() if channel.is_known]
         behind: list[Channel] = []
         for start in range(0, len(channels), _BATCH):
@@ -362,22 +392,27 @@ class Hub:
             expected = [channel.revision for channel in batch]
             found = await self._guard(self._repository.revisions([channel.subject for channel in batch]))
             for channel, before, revision in zip(batch, expected, found, strict=True):
-                if channel.is_behind or revision not in {before, channel.revision}:
+                if revision not in {before, channel.revision}:
+                    channel.doubt()
+                if channel.is_behind:
                     behind.append(channel)
                 else:
                     self._wake(channel)  # who could not be told of something while the database was away
+        # All that is behind is known to be, and no other channel's state is in doubt.
+        self._reconciled_at = began
+        self._has_caught_up = losses == self._losses
+        error: UnavailableError | None = None
         for start in range(0, len(behind), _AT_ONCE):
             questions = [
-                self._begin_to_ask(channel)
+                self._begin_to_ask(channel, is_fresh=True)
                 for channel in behind[start : start + _AT_ONCE]
                 if channel.listeners
             ]
             for question in questions:
                 await question.answered.wait()
-                if question.error is not None:
-                    raise UnavailableError(question.error.part) from question.error
-        self._reconciled_at = began
-        self._has_caught_up = self._is_listening == is_listening
+                error = error or question.error
+        if error is not None:  # only now: one subject that cannot be read holds up no other
+            raise UnavailableError(error.part) from error
         return len(behind)
 
 
@@ -406,4 +441,7 @@ class _Question:
 
 async def _wake_all(channel: Channel) -> None:
     for listener in tuple(channel.listeners):
-        listener.wake()
+        try:
+            listener.wake()
+        except Exception:
+            logger.exception("somebody who follows a subject could not be woken")  # the others still are

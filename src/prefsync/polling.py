@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
 
+from prefsync.errors import UnavailableError
 from prefsync.feed import Page
 
 if TYPE_CHECKING:
@@ -83,7 +85,8 @@ class LongPolls:
                 left = end - self._clock.monotonic()
                 if left <= 0 or not await waiter.wait(left):
                     break
-                joined = await self._hub.resume(channel, since, joined.epoch)
+                with suppress(UnavailableError):  # woken again by the hub, when the database is back
+                    joined = await self._hub.resume(channel, since, joined.epoch)
         finally:
             self._waiting.discard(waiter)
             self._hub.leave(channel, waiter)
