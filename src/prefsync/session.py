@@ -56,7 +56,14 @@ class Farewell(Enum):
 
 
 class Outlet(Protocol):
-    """The way to one client, as its transport has it. Calls do not overlap."""
+    """The way to one client, as its transport has it. Calls do not overlap.
+
+    Attributes:
+        is_plain: Whether a call may begin in one task and end in another: nothing in it opens a cancel scope or a time
+            limit.
+    """
+
+    is_plain: bool
 
     def update(self, update: Update) -> Awaitable[None]:
         """Send an update."""
@@ -86,6 +93,7 @@ class Session:
         "_farewell",
         "_has_begun",
         "_has_ended",
+        "_has_news",
         "_is_beat_due",
         "_is_sending",
         "_outlet",
@@ -94,14 +102,14 @@ class Session:
         "_sending_since",
         "_sessions",
         "_task",
-        "expires_at",
+        "expiry",
         "slot",
         "subject",
     )
 
     def __init__(self, sessions: Sessions, subject: Subject, outlet: Outlet) -> None:
         self.subject = subject
-        self.expires_at: float | None = None
+        self.expiry: int | None = None
         self.slot = 0
         self._sessions = sessions
         self._outlet = outlet
@@ -113,6 +121,7 @@ class Session:
         self._has_begun = False
         self._farewell: Farewell | None = None
         self._has_ended = False
+        self._has_news = False
         self._is_sending = False
         self._sending_since: float | None = None
         self._task: asyncio.Task[None] | None = None
@@ -166,15 +175,23 @@ class Session:
         """Say farewell and end."""
         if self._farewell is None:
             self._farewell = reason
+            if self._sending_since is not None:
+                self._sending_since = self._sessions.now  # the time for the farewell begins
             self.wake()
 
     def cut(self) -> None:
         """End without a word."""
         if not self._has_ended:
             self._has_ended = True
-            self._outlet.cut()
+            try:
+                self._outlet.cut()
+            except Exception:
+                logger.exception("a connection could not be given up")  # and holds up no other session
         if self._task is not None and not self._task.done():
             self._task.cancel()
+        # Here, because a task that is cancelled before its first step never comes to its end.
+        self._sending_since = None
+        self._sessions.sending.discard(self)
 
     def leave(self) -> None:
         """Follow no more: the client has gone, or the transport has said its last."""
@@ -190,19 +207,29 @@ class Session:
         return now - self._sending_since > (_PATIENCE if self._farewell is None else _FAREWELL_PATIENCE)
 
     def wake(self) -> None:
-        """Send what there is to send, unless it is being done."""
+        """Send what there is to send, unless it is being done; then look again afterwards."""
+        self._has_news = True
         if self._is_sending or self._has_ended:
             return
         self._is_sending = True
-        task = _start(self._send())
-        if task is not None and self._is_sending:
+        task = _start(self._send(), is_plain=self._outlet.is_plain)
+        if task is not None:
+            self._note_sending(task)
+
+    def _note_sending(self, task: asyncio.Task[None]) -> None:
+        """Note a task that goes on sending, if it has not come to its end in its first step."""
+        if self._has_ended:
+            task.cancel()
+        elif self._is_sending:
             self._task = task
             self._sending_since = self._sessions.now
             self._sessions.sending.add(self)
 
     async def _send(self) -> None:
         try:
-            while not self._has_ended:
+            # Before it has begun there is no stream yet in which to say anything but replies.
+            while not self._has_ended and (self._has_begun or self._replies):
+                self._has_news = False
                 channel = self._channel
                 if self._replies:
                     await self._replies.popleft()()
@@ -210,17 +237,15 @@ class Session:
                     await self._outlet.farewell(self._farewell)
                     self._task = None
                     self.cut()
-                elif (
-                    self._has_begun
-                    and (self._revision < channel.revision or self._epoch != channel.epoch)
-                    and (update := self._way(channel) or await self._look_up(channel)) is not None
-                ):
+                elif (self._revision < channel.revision or self._epoch != channel.epoch) and (
+                    update := self._way(channel) or await self._look_up(channel)
+                ) is not None:
                     await self._outlet.update(update)
                 elif self._is_beat_due:
                     self._is_beat_due = False
                     await self._outlet.beat(self.revision)
-                else:
-                    break
+                elif not self._has_news:
+                    break  # else something came while the database was asked for an update
                 if self._sending_since is not None:
                     self._sending_since = self._sessions.now
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # see below
@@ -245,6 +270,9 @@ class Session:
 
     async def _look_up(self, channel: Channel) -> Update | None:
         """Do the same where the log or the state has to be read."""
+        if self._sending_since is None:
+            # What follows sets time limits, which have to end in the task that they began in (see _start).
+            await asyncio.sleep(0)
         try:
             joined = await self._sessions.hub.resume(channel, self._revision, self._epoch)
         except UnavailableError:
@@ -327,7 +355,7 @@ class Sessions:
     def close(self, session: Session) -> None:
         """Forget a session."""
         session.leave()
-        session.expires_at = None
+        session.expiry = None
         self._slots[session.slot].discard(session)
         self._count -= 1
         self._of_subject[session.subject.key] -= 1
@@ -335,15 +363,21 @@ class Sessions:
             del self._of_subject[session.subject.key]
         if not self._count:
             self._emptied.set()
-        if len(self._expiries) > 2 * self._count + _BEAT:
-            self._expiries = [entry for entry in self._expiries if entry[2].expires_at == entry[0]]
-            heapq.heapify(self._expiries)
+        self._forget_expiries()
 
     def expire(self, session: Session, at: float | None) -> None:
         """Settle when a session ends by itself, in seconds since 1970; ``None``: never."""
-        session.expires_at = at
+        session.expiry = None
         if at is not None:
-            heapq.heappush(self._expiries, (at, next(self._order), session))
+            session.expiry = next(self._order)
+            heapq.heappush(self._expiries, (at, session.expiry, session))
+        self._forget_expiries()
+
+    def _forget_expiries(self) -> None:
+        """Drop what is out of date, once it is the larger part."""
+        if len(self._expiries) > 2 * self._count + _BEAT:
+            self._expiries = [entry for entry in self._expiries if entry[2].expiry == entry[1]]
+            heapq.heapify(self._expiries)
 
     async def run(self) -> None:
         """Look after the sessions until cancelled."""
@@ -361,8 +395,8 @@ class Sessions:
     def _end_expired(self) -> None:
         now = self._clock.now() / 1000
         while self._expiries and self._expiries[0][0] <= now:
-            at, _, session = heapq.heappop(self._expiries)
-            if session.expires_at == at:
+            _, expiry, session = heapq.heappop(self._expiries)
+            if session.expiry == expiry:
                 session.end(Farewell.EXPIRED)
 
     async def emptied(self) -> None:
@@ -379,15 +413,17 @@ class Sessions:
                 session.end(Farewell.DRAINING)
 
 
-def _start(work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+def _start(work: Coroutine[Any, Any, None], *, is_plain: bool) -> asyncio.Task[None] | None:
     """Run work as far as it comes without waiting, and the rest as a task, if there is any.
 
     Nearly everything is sent without waiting, and a task for each of a thousand sessions costs as much as the sending.
-    Before Python 3.12 the first part runs in the caller's task, which must not mind.
+    Before Python 3.12 the first part runs in the caller's task; where the work minds that, all of it is a task.
     """
     if sys.version_info >= (3, 12):
         task = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
         return None if task.done() else task
+    if not is_plain:
+        return asyncio.create_task(work)
     try:
         waiting = work.send(None)
     except StopIteration:

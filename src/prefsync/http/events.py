@@ -93,9 +93,8 @@ class _EventOutlet:
 
     __slots__ = ("_sink", "scope")
 
-    is_plain = (
-        False  # middlewares of the host's stand between, Starlette's among them that open cancel scopes
-    )
+    # Middlewares of the host's stand between, Starlette's among them that open cancel scopes.
+    is_plain = False
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink

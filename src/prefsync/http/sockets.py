@@ -146,6 +146,8 @@ class WebSockets:
 class _Conversation:
     """One connection after its handshake; also the outlet of its session."""
 
+    is_plain = True
+
     __slots__ = ("_client", "_frames", "_identity", "_scope", "_second", "_session", "_socket", "_sockets")
 
     def __init__(self, sockets: WebSockets, socket: Socket) -> None:
