@@ -58,7 +58,7 @@ views = st.dictionaries(
 
 
 @given(views, st.lists(contents(), min_size=1, max_size=6))
-@settings(max_examples=200)
+@settings(max_examples=80)
 def test_a_folded_change_does_what_each_does(
     view: dict[str, dict[str, Any]], several: list[Contents]
 ) -> None:
@@ -74,7 +74,7 @@ def test_a_folded_change_does_what_each_does(
 
 
 @given(st.lists(contents(), min_size=1, max_size=6))
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_a_folded_change_goes_from_the_first_to_the_newest(several: list[Contents]) -> None:
     """It leads from what the first one follows to the newest, with its time and origin, and says no more than it must."""
     changes = chain(several)
@@ -93,7 +93,7 @@ def test_a_folded_change_goes_from_the_first_to_the_newest(several: list[Content
 
 
 @given(st.lists(contents(), min_size=3, max_size=6), st.data())
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_folding_in_parts_is_folding_at_once(several: list[Contents], data: st.DataObject) -> None:
     """Wherever a chain is cut, folding the folds of its parts gives the fold of the whole."""
     changes = chain(several)

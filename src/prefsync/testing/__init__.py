@@ -34,7 +34,7 @@ except ImportError as error:
     raise MissingExtraError("the test kit (prefsync.testing)", "testing") from error
 
 # A failing assertion of a contract then shows its values, as one in a test file does.
-_WITH_ASSERTIONS = ("_repository", "cache", "limiter", "mount", "notifier", "samples", "verifier")
+_WITH_ASSERTIONS = ("_repository", "cache", "limiter", "mount", "notifier", "samples", "tickets", "verifier")
 pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _WITH_ASSERTIONS))
 
 from prefsync.testing.cache import CacheContract, CacheOutageContract  # noqa: E402  # first the line above
@@ -54,6 +54,7 @@ from prefsync.testing.mount import MountClient, MountContract, MountHost  # noqa
 from prefsync.testing.notifier import NotifierContract, NotifierOutageContract  # noqa: E402
 from prefsync.testing.outage import Outage  # noqa: E402
 from prefsync.testing.repository import RepositoryContract, RepositoryOutageContract  # noqa: E402
+from prefsync.testing.tickets import TicketsContract, TicketsOutageContract  # noqa: E402
 from prefsync.testing.tokens import TokenMint, hmac_sha256  # noqa: E402
 from prefsync.testing.verifier import TokenVerifierContract  # noqa: E402
 
@@ -77,6 +78,8 @@ __all__ = [
     "RateLimiterContract",
     "RepositoryContract",
     "RepositoryOutageContract",
+    "TicketsContract",
+    "TicketsOutageContract",
     "TokenMint",
     "TokenVerifierContract",
     "UnreliableNotifier",

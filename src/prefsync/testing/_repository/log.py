@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from prefsync.ports import ChangeLog
+from prefsync.ports import ChangeLog, Outcome
 from prefsync.testing._repository.base import RepositoryFixtures
-from prefsync.testing.samples import NOW, fresh_subject, record, store
+from prefsync.testing.samples import HOSTILE_SUBJECTS, NOW, fresh_subject, record, step, store
 
 if TYPE_CHECKING:
     from prefsync.document import Change, Subject
@@ -64,6 +65,36 @@ class LogPromises(RepositoryFixtures):
         assert log == ChangeLog(writes[-1].document.revision, log.changes)
         assert log.changes[1].unset == {"plugins": ["a"]}
         assert log.changes[1].replaced == {"appearance": {"theme": "dark"}, "plugins": {"a": [1]}}
+
+    async def test_the_revisions_of_many_are_told_at_once(
+        self, repository: PreferenceRepository, twin: PreferenceRepository
+    ) -> None:
+        """In the order asked for, 0 where nothing is stored, the same for one that is asked for twice."""
+        written: dict[Subject, int] = {}
+        for number, subject in enumerate(HOSTILE_SUBJECTS[::2]):
+            before = await repository.load(subject)
+            write = step(before, {"plugins": {"n": secrets.token_hex(4)}}, now=NOW + number)
+            assert await repository.write(subject, write) is Outcome.WRITTEN
+            written[subject] = write.document.revision
+        unknown = fresh_subject()
+        asked = [*HOSTILE_SUBJECTS[::2], unknown, *HOSTILE_SUBJECTS[:4:2], unknown]
+        assert list(await twin.revisions(asked)) == [written.get(subject, 0) for subject in asked]
+        assert list(await twin.revisions([])) == []
+        for subject in HOSTILE_SUBJECTS[::2]:
+            await repository.erase(subject)
+        assert list(await twin.revisions(asked)) == [0] * len(asked)
+
+    async def test_the_revisions_of_thousands_are_told_at_once(
+        self, repository: PreferenceRepository
+    ) -> None:
+        """Five thousand subjects, a few of them known, are one call."""
+        subjects = [fresh_subject() for _ in range(5_000)]
+        expected = [0] * len(subjects)
+        for place in (0, 1, 2_500, 4_999):
+            expected[place] = (
+                await store(repository, subjects[place], {"plugins": {"n": 1}})
+            ).document.revision
+        assert list(await repository.revisions(subjects)) == expected
 
     async def test_each_change_follows_the_one_before(
         self, repository: PreferenceRepository, subject: Subject

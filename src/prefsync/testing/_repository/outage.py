@@ -53,6 +53,7 @@ class OutagePromises(RepositoryFixtures):
             lambda: repository.load(subject),
             lambda: repository.write(subject, write),
             lambda: repository.changes(subject, 0, 10),
+            lambda: repository.revisions([subject]),
             lambda: repository.request(subject, "key"),
             lambda: repository.erase(subject),
             lambda: repository.trim(changes_before=1, requests_before=1, limit=1),
