@@ -179,8 +179,9 @@ async def test_what_was_lost_in_a_gap_is_found(process: Process, notifier: Movin
     async with following(process, ANNA) as one, following(process, BERT) as other:
         for subject in (ANNA, BERT):
             await untold(process).patch(subject, "plugins", a=1)
-        for stream in notifier._subscriptions:
-            stream.send_nowait(Gap())
+        for inbox in notifier._subscriptions:
+            inbox.lost()
+            inbox.back()
         assert await woken(one)
         assert await woken(other)
         assert process.hub._channels[BERT.key].revision == (await untold(process).read(BERT)).revision

@@ -7,11 +7,12 @@ import uuid
 from collections import OrderedDict, deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import anyio
 import anyio.lowlevel
 
+from prefsync.adapters.inbox import Inbox
 from prefsync.caching import Recent
 from prefsync.clock import Clock, SystemClock
 from prefsync.document import Document
@@ -20,7 +21,6 @@ from prefsync.ports import (
     CacheEntry,
     ChangeLog,
     ChangeNotifier,
-    Gap,
     LoggedRevision,
     Outcome,
     Permit,
@@ -33,16 +33,15 @@ from prefsync.ports import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from anyio.streams.memory import MemoryObjectSendStream
-
     from prefsync.document import Change, Subject
-    from prefsync.ports import Announcement, Lost, Rate, RequestRecord, Write
+    from prefsync.ports import Announcement, Gap, Lost, Rate, RequestRecord, Write
 
 __all__ = ["MemoryCache", "MemoryNotifier", "MemoryRateLimiter", "MemoryRepository"]
 
 
-# Announcements that a subscription has not taken yet. One that lags further behind is told that it missed some.
-_BACKLOG: Final = 10_000
+# Bytes that count for an announcement that a subscription has not taken yet. Measuring each one would cost more than all
+# else that is done with it; at this size some 10,000 may wait.
+_ANNOUNCEMENT_SIZE: Final = 1_500
 
 
 class _InMemory:
@@ -213,30 +212,29 @@ class MemoryNotifier(_InMemory, ChangeNotifier):
     """Announcements within this process."""
 
     def __init__(self) -> None:
-        self._subscriptions: dict[MemoryObjectSendStream[Announcement | Lost | Gap], bool] = {}
+        self._subscriptions: set[Inbox] = set()
 
     async def publish(self, announcement: Announcement) -> None:
-        for stream, behind in list(self._subscriptions.items()):
-            try:
-                if behind:
-                    stream.send_nowait(Gap())
-                    self._subscriptions[stream] = False
-                stream.send_nowait(announcement)
-            except anyio.WouldBlock:
-                self._subscriptions[stream] = True
+        await anyio.lowlevel.checkpoint()
+        for inbox in self._subscriptions:
+            inbox.put(announcement, _ANNOUNCEMENT_SIZE)
 
     @asynccontextmanager
     async def subscribe(
         self, wanted: Callable[[str], bool] | None = None
     ) -> AsyncIterator[AsyncIterator[Announcement | Lost | Gap]]:
         del wanted  # there is nothing to save: announcements are not read from anywhere
-        send, receive = anyio.create_memory_object_stream[Any](_BACKLOG)
-        self._subscriptions[send] = False
+        inbox = Inbox(_as_it_is)
+        self._subscriptions.add(inbox)
         try:
-            with send, receive:
-                yield receive
+            yield inbox
         finally:
-            del self._subscriptions[send]
+            self._subscriptions.discard(inbox)
+            inbox.close()
+
+
+def _as_it_is(announcement: Announcement) -> Announcement:
+    return announcement
 
 
 class MemoryTickets(_InMemory, TicketStore):
