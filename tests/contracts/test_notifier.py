@@ -8,8 +8,14 @@ import pytest
 
 from prefsync.adapters.memory import MemoryNotifier
 from prefsync.adapters.redis import RedisNotifier
-from prefsync.testing import NotifierContract, NotifierOutageContract
-from tests.contracts.support import Cut, patient_link, proxy_to, through
+from prefsync.testing import (
+    Mishaps,
+    NotifierContract,
+    NotifierOutageContract,
+    UnreliableNotifier,
+    UnreliableNotifierContract,
+)
+from tests.contracts.support import OUTAGES, impatient_link, patient_link, proxy_to, through
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,6 +35,35 @@ class TestMemory(NotifierContract):
     async def notifier(self) -> AsyncIterator[MemoryNotifier]:
         """A notifier of its own for each test."""
         async with MemoryNotifier() as notifier:
+            yield notifier
+
+
+class TestNoMishap(TestMemory):
+    """Without a mishap the unreliable notifier adds nothing to the one inside and takes nothing away."""
+
+    async def open_subscriptions(self, notifier: UnreliableNotifier) -> int:
+        """Look inside."""
+        return len(notifier.inner._subscriptions)
+
+    @pytest.fixture
+    async def notifier(self) -> AsyncIterator[UnreliableNotifier]:
+        """One to which nothing happens."""
+        async with UnreliableNotifier(MemoryNotifier(), Mishaps()) as notifier:
+            yield notifier
+
+
+class TestMishaps(UnreliableNotifierContract):
+    """With all mishaps it still keeps what no notifier may break."""
+
+    async def open_subscriptions(self, notifier: UnreliableNotifier) -> int:
+        """Look inside."""
+        return len(notifier.inner._subscriptions)
+
+    @pytest.fixture(params=range(3))
+    async def notifier(self, request: pytest.FixtureRequest) -> AsyncIterator[UnreliableNotifier]:
+        """One to which everything happens."""
+        mishaps = Mishaps(request.param, loss=0.3, repetition=0.3, delay=0.3)
+        async with UnreliableNotifier(MemoryNotifier(), mishaps) as notifier:
             yield notifier
 
 
@@ -73,10 +108,11 @@ class TestLostRedis(NotifierOutageContract):
         self, redis_url: str, redis_prefix: str, proxy: TcpProxy
     ) -> AsyncIterator[RedisNotifier]:
         """A notifier on its other side."""
-        async with RedisNotifier(patient_link(through(proxy, redis_url), redis_prefix)) as notifier:
+        async with RedisNotifier(impatient_link(through(proxy, redis_url), redis_prefix)) as notifier:
             yield notifier
 
-    @pytest.fixture
-    def outage(self, proxy: TcpProxy) -> Outage:
-        """Connections are cut."""
-        return Cut(proxy)
+    @pytest.fixture(params=OUTAGES)
+    def outage(self, request: pytest.FixtureRequest, proxy: TcpProxy) -> Outage:
+        """Each way to lose it."""
+        outage: Outage = OUTAGES[request.param](proxy)
+        return outage

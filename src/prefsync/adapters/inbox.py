@@ -35,7 +35,7 @@ _AT_ONCE: Final = 32
 _ENTER_LIMIT: Final = 2.0
 
 # Seconds after which a task that was cancelled and goes on is cancelled again.
-_CANCEL_AGAIN: Final = 0.05
+_CANCEL_AGAIN: Final = 2.0
 
 # Seconds between attempts to get a subscription back, each time by chance up to this (full jitter): the processes that
 # lost it together do not come back together. Only a subscription that lasted makes the pauses short again.
@@ -155,7 +155,7 @@ async def fed(inbox: Inbox, feed: Callable[[], Awaitable[None]]) -> AsyncIterato
         with anyio.CancelScope(shield=True):
             while not task.done():
                 task.cancel()
-                # Drivers swallow a cancellation here and there while they connect.
+                # Drivers swallow a cancellation here and there.
                 await asyncio.wait([task], timeout=_CANCEL_AGAIN)
 
 

@@ -47,15 +47,19 @@ from prefsync.testing.doubles import (  # noqa: E402
     PausingCache,
     PausingNotifier,
     PausingRepository,
-    UnreliableNotifier,
 )
 from prefsync.testing.limiter import RateLimiterContract  # noqa: E402
 from prefsync.testing.mount import MountClient, MountContract, MountHost  # noqa: E402
-from prefsync.testing.notifier import NotifierContract, NotifierOutageContract  # noqa: E402
+from prefsync.testing.notifier import (  # noqa: E402
+    NotifierContract,
+    NotifierOutageContract,
+    UnreliableNotifierContract,
+)
 from prefsync.testing.outage import Outage  # noqa: E402
 from prefsync.testing.repository import RepositoryContract, RepositoryOutageContract  # noqa: E402
 from prefsync.testing.tickets import TicketsContract, TicketsOutageContract  # noqa: E402
 from prefsync.testing.tokens import TokenMint, hmac_sha256  # noqa: E402
+from prefsync.testing.unreliable import Mishaps, UnreliableNotifier  # noqa: E402
 from prefsync.testing.verifier import TokenVerifierContract  # noqa: E402
 
 __all__ = [
@@ -66,6 +70,7 @@ __all__ = [
     "FailingRepository",
     "FakeClock",
     "Hold",
+    "Mishaps",
     "MountClient",
     "MountContract",
     "MountHost",
@@ -83,5 +88,6 @@ __all__ = [
     "TokenMint",
     "TokenVerifierContract",
     "UnreliableNotifier",
+    "UnreliableNotifierContract",
     "hmac_sha256",
 ]

@@ -52,7 +52,7 @@ __all__ = [
     "PausingCache",
     "PausingNotifier",
     "PausingRepository",
-    "UnreliableNotifier",
+    "WrappedNotifier",
 ]
 
 T = TypeVar("T")
@@ -304,21 +304,29 @@ class FailingCache(_WrappedCache, _Failing):
 # --- Notifier --------------------------------------------------------------------------------------------------------
 
 
-class _WrappedNotifier(_Wrapper, ChangeNotifier):
+class WrappedNotifier(_Wrapper, ChangeNotifier):
+    """Passes everything on; a base for doubles.
+
+    Args:
+        inner: Does the work.
+    """
+
     def __init__(self, inner: ChangeNotifier) -> None:
         super().__init__(inner)
         self.inner = inner
 
     async def publish(self, announcement: Announcement) -> None:
+        """Send an announcement."""
         await self._do("publish", lambda: self.inner.publish(announcement))
 
     def subscribe(
         self, wanted: Callable[[str], bool] | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[Announcement | Lost | Gap]]:
+        """Receive what is published."""
         return self.inner.subscribe(wanted)
 
 
-class PausingNotifier(_WrappedNotifier, _Pausing):
+class PausingNotifier(WrappedNotifier, _Pausing):
     """A notifier whose announcements can be held.
 
     Args:
@@ -329,7 +337,7 @@ class PausingNotifier(_WrappedNotifier, _Pausing):
     """
 
 
-class FailingNotifier(_WrappedNotifier, _Failing):
+class FailingNotifier(WrappedNotifier, _Failing):
     """A notifier that can be out of reach.
 
     Args:
@@ -341,40 +349,3 @@ class FailingNotifier(_WrappedNotifier, _Failing):
     """
 
     part = "notifier"
-
-
-class UnreliableNotifier(_WrappedNotifier):
-    """A notifier that loses, repeats and reorders, as its port allows.
-
-    Args:
-        inner: Does the work.
-
-    Attributes:
-        calls: How often ``publish`` was called.
-        loses: While true, announcements are lost, and nobody is told.
-        copies: How often each announcement is sent.
-        backwards: While more than 1, as many announcements are kept and then sent with the last one first.
-    """
-
-    def __init__(self, inner: ChangeNotifier) -> None:
-        super().__init__(inner)
-        self.loses = False
-        self.copies = 1
-        self.backwards = 1
-        self._kept: list[Announcement] = []
-
-    async def publish(self, announcement: Announcement) -> None:
-        """Send an announcement, or do what may happen to one."""
-        self.calls["publish"] += 1
-        if self.loses:
-            return
-        self._kept.append(announcement)
-        if len(self._kept) >= self.backwards:
-            await self.flush()
-
-    async def flush(self) -> None:
-        """Send what was kept."""
-        kept, self._kept = self._kept, []
-        for announcement in reversed(kept):
-            for _ in range(self.copies):
-                await self.inner.publish(announcement)

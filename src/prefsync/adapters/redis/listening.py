@@ -108,9 +108,14 @@ class Line:
                 raise RedisConnectionError("a channel has moved to another node")
 
     async def _read(self, limit: float) -> Any:
-        return await self._connection.read_response(
+        reply = await self._connection.read_response(
             timeout=limit, disconnect_on_error=False, push_request=True
         )
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # The client sends by asyncio.wait_for, which swallows a cancellation on Python 3.11 (bpo-37658).
+            raise asyncio.CancelledError
+        return reply
 
     def _beat(self) -> None:
         if self._unheard >= _BEATS_MISSED:

@@ -69,10 +69,14 @@ class RedisNotifier(ChangeNotifier):
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
         pubsub = self._link.pubsub()
+        # In a task of its own: cut off while it greets the server, the client would put a connection back for others
+        # on which replies are still to come.
+        connecting = asyncio.ensure_future(pubsub.connect())
         try:
-            await pubsub.connect()
+            await asyncio.shield(connecting)
             yield pubsub.connection
         finally:
+            await asyncio.wait([connecting], timeout=_CONNECT_LIMIT)
             with suppress(*LINK_ERRORS):
                 await pubsub.aclose()
 
