@@ -27,7 +27,7 @@ PROMISED = {
     "none": ["prefsync", "prefsync.adapters.memory", "prefsync.http"],
     "fastapi": ["prefsync_fastapi"],
     "sqlite": ["prefsync.adapters.sqlalchemy"],
-    "postgres": ["prefsync.adapters.sqlalchemy"],
+    "postgres": ["prefsync.adapters.sqlalchemy", "prefsync.adapters.postgres"],
     "redis": ["prefsync.adapters.redis", "prefsync.adapters.limits"],
     "limits": ["prefsync.adapters.limits"],
     "jwt": ["prefsync.adapters.jwt"],

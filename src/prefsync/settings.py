@@ -39,7 +39,10 @@ class Settings:
     Attributes:
         database_url: ``postgresql://...`` or ``sqlite:///file``.
         redis_url: ``redis://...``; without it, cache, notifier and limits are this process's own.
-        redis_prefix: Begins every key and channel in Redis; deployments that share one need different ones.
+        notifier_url: ``postgresql://...``: changes are announced by LISTEN and NOTIFY there instead of over Redis, or
+            instead of within this process.
+        redis_prefix: Begins every key and channel in Redis, and every channel in PostgreSQL; deployments that share
+            one need different ones.
         cache_ttl: Seconds that a cached document lives.
         rate_limit: Requests that may pass for one subject, and failing tokens for one address, ``100/minute``.
         jwt_key: A shared secret, or a public key in PEM.
@@ -58,6 +61,7 @@ class Settings:
 
     database_url: str = "sqlite:///prefsync.sqlite3"
     redis_url: str | None = None
+    notifier_url: str | None = None
     redis_prefix: str = "prefsync"
     cache_ttl: float = 300
     rate_limit: Rate = _DEFAULT_RATE
@@ -185,7 +189,17 @@ def _size(value: object) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
+def _postgres_url(value: object) -> str | None:
+    if value is None:
+        return None
+    scheme, separator, rest = str(value).partition("://")
+    if scheme.partition("+")[0] not in {"postgres", "postgresql"} or not separator:
+        raise ValueError("write postgresql://user:password@host/database; over Redis, leave it unset")
+    return f"postgresql://{rest}"
+
+
 _READERS: Final[dict[str, Any]] = {
+    "notifier_url": _postgres_url,
     "cache_ttl": _seconds,
     "rate_limit": _rate,
     "jwt_algorithms": _names,

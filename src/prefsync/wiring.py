@@ -34,6 +34,7 @@ from prefsync.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from prefsync.adapters.postgres import PostgresNotifier
     from prefsync.adapters.redis import RedisLink
     from prefsync.document import Subject
     from prefsync.ports import (
@@ -149,7 +150,8 @@ class Runtime:
         self._link = link = _link(self.settings)
         self.repository = _repository(self.settings) if parts.repository is None else parts.repository
         self.cache = _cache(self.settings, link, clock) if parts.cache is None else parts.cache
-        self.notifier = _notifier(link) if parts.notifier is None else parts.notifier
+        self._postgres = _postgres_notifier(self.settings, clock) if parts.notifier is None else None
+        self.notifier = self._postgres or _notifier(link) if parts.notifier is None else parts.notifier
         self.limiter = _limiter(self.settings, link, clock) if parts.limiter is None else parts.limiter
         self.verifier = parts.verifier
         if authenticates and self.verifier is None:
@@ -241,9 +243,10 @@ class Runtime:
             )
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.repository)
-            if self._link is not None:
-                # Two databases on one Redis, of two mounts say, must not see one another's documents.
-                self._link.prefix = f"{self.settings.redis_prefix}:{await self.repository.identity()}"
+            for shared in (self._link, self._postgres):
+                if shared is not None:
+                    # Two databases on one Redis, of two mounts say, must not see one another's documents.
+                    shared.prefix = f"{self.settings.redis_prefix}:{await self.repository.identity()}"
             for part in (self.cache, self.notifier, self.limiter, self.tickets, self.verifier):
                 if part is not None and hasattr(part, "__aenter__"):
                     await stack.enter_async_context(part)
@@ -332,6 +335,14 @@ def _cache(settings: Settings, link: RedisLink | None, clock: Clock) -> Preferen
     from prefsync.adapters.redis import RedisCache
 
     return RedisCache(link, settings.cache_ttl)
+
+
+def _postgres_notifier(settings: Settings, clock: Clock) -> PostgresNotifier | None:
+    if settings.notifier_url is None:
+        return None
+    from prefsync.adapters.postgres import PostgresNotifier
+
+    return PostgresNotifier(settings.notifier_url, clock=clock)
 
 
 def _notifier(link: RedisLink | None) -> ChangeNotifier:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 
 from prefsync.adapters.memory import MemoryNotifier
+from prefsync.adapters.postgres import PostgresNotifier
 from prefsync.adapters.redis import RedisNotifier
 from prefsync.testing import (
     Mishaps,
@@ -109,6 +112,70 @@ class TestLostRedis(NotifierOutageContract):
     ) -> AsyncIterator[RedisNotifier]:
         """A notifier on its other side."""
         async with RedisNotifier(impatient_link(through(proxy, redis_url), redis_prefix)) as notifier:
+            yield notifier
+
+    @pytest.fixture(params=OUTAGES)
+    def outage(self, request: pytest.FixtureRequest, proxy: TcpProxy) -> Outage:
+        """Each way to lose it."""
+        outage: Outage = OUTAGES[request.param](proxy)
+        return outage
+
+
+async def listeners(url: str) -> int:
+    """Ask PostgreSQL how many connections of notifiers there are that last listened, or looked whether they do."""
+    connection = await asyncpg.connect(url)
+    try:
+        query = """
+            SELECT count(*) FROM pg_stat_activity WHERE application_name = 'prefsync'
+            AND datname = current_database() AND query NOT LIKE '%pg_notify%'
+        """
+        count: int = await connection.fetchval(query)
+    finally:
+        await connection.close()
+    return count
+
+
+class TestPostgres(NotifierContract):
+    """PostgreSQL, with two connections as in two processes."""
+
+    whole_up_to = 7_500
+
+    async def open_subscriptions(self, notifier: PostgresNotifier) -> int:
+        """Ask PostgreSQL."""
+        return await listeners(notifier._dsn)
+
+    @pytest.fixture
+    def prefix(self) -> str:
+        """A channel for each test."""
+        return f"test-{secrets.token_hex(8)}"
+
+    @pytest.fixture
+    async def notifier(self, postgres_url: str, prefix: str) -> AsyncIterator[PostgresNotifier]:
+        """A notifier on the test's own channel."""
+        async with PostgresNotifier(postgres_url, prefix=prefix) as notifier:
+            yield notifier
+
+    @pytest.fixture
+    async def twin(self, postgres_url: str, prefix: str) -> AsyncIterator[PostgresNotifier]:
+        """Another one on the same channel."""
+        async with PostgresNotifier(postgres_url, prefix=prefix) as twin:
+            yield twin
+
+
+class TestLostPostgres(NotifierOutageContract):
+    """PostgreSQL behind a network that can be cut."""
+
+    @pytest.fixture
+    async def proxy(self, postgres_url: str) -> AsyncIterator[TcpProxy]:
+        """The network."""
+        async with proxy_to(postgres_url) as proxy:
+            yield proxy
+
+    @pytest.fixture
+    async def notifier(self, postgres_url: str, proxy: TcpProxy) -> AsyncIterator[PostgresNotifier]:
+        """A notifier on its other side."""
+        prefix = f"test-{secrets.token_hex(8)}"
+        async with PostgresNotifier(through(proxy, postgres_url), prefix=prefix) as notifier:
             yield notifier
 
     @pytest.fixture(params=OUTAGES)

@@ -32,6 +32,8 @@ WRONG: list[tuple[str, str, str]] = [
     ("PREFSYNC_NEAR_CACHE", "big", "64MiB"),
     ("PREFSYNC_NEAR_CACHE", "64MiB", "leave it unset"),
     ("PREFSYNC_JWKS_URL", "https://issuer.example/jwks", "leave it unset"),
+    ("PREFSYNC_NOTIFIER_URL", "redis://localhost", "postgresql://user:password@host/database"),
+    ("PREFSYNC_NOTIFIER_URL", "postgres", "postgresql://user:password@host/database"),
     ("PREFSYNC_DATABASE", "sqlite:///x", "did you mean PREFSYNC_DATABASE_URL?"),
     ("PREFSYNC_RATELIMIT", "1/minute", "did you mean PREFSYNC_RATE_LIMIT?"),
     ("PREFSYNC_SOMETHING_QUITE_DIFFERENT", "1", "the settings are PREFSYNC_ALLOWED_ORIGINS"),
@@ -96,6 +98,7 @@ def test_everything_can_be_set_by_the_environment() -> None:
         {
             "PREFSYNC_DATABASE_URL": "postgresql://db/app",
             "PREFSYNC_REDIS_URL": "redis://cache",
+            "PREFSYNC_NOTIFIER_URL": "postgresql+asyncpg://direct/app?sslmode=require",
             "PREFSYNC_REDIS_PREFIX": "app",
             "PREFSYNC_CACHE_TTL": "1.5",
             "PREFSYNC_JWT_KEY": "k",
@@ -111,6 +114,7 @@ def test_everything_can_be_set_by_the_environment() -> None:
     assert settings == Settings(
         database_url="postgresql://db/app",
         redis_url="redis://cache",
+        notifier_url="postgresql://direct/app?sslmode=require",
         redis_prefix="app",
         cache_ttl=1.5,
         jwt_key="k",
