@@ -14,6 +14,7 @@ import pytest
 import redis
 from hypothesis import HealthCheck, settings
 
+from tests.clusters import PrivateCluster
 from tests.servers import (
     PrivatePostgres,
     PrivateRedis,
@@ -38,7 +39,7 @@ settings.register_profile(
 )
 settings.load_profile("prefsync")
 
-Server = TypeVar("Server", bound=PrivateServer)
+Server = TypeVar("Server", bound="PrivateServer | PrivateCluster")
 
 
 @pytest.fixture(scope="session")
@@ -93,6 +94,20 @@ def redis_prefix(redis_url: str) -> Iterator[str]:
     with redis.Redis.from_url(redis_url) as client:
         for key in client.scan_iter(f"{prefix}*", count=1000):
             client.unlink(key)
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[PrivateCluster]:
+    """A cluster of six nodes for tests that leave it as it is."""
+    with _available(PrivateCluster) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def private_cluster() -> Iterator[Callable[[], PrivateCluster]]:
+    """Start clusters that a test may break; each call gives another one, and all end with the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda: stack.enter_context(_available(PrivateCluster))
 
 
 @pytest.fixture

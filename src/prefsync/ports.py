@@ -294,7 +294,8 @@ class ChangeNotifier(Part, Protocol):
     def publish(self, announcement: Announcement) -> Awaitable[None]:
         """Send an announcement to every subscription of every process, this one included.
 
-        The work may start with the call. What one task publishes in order arrives in order, where it arrives.
+        The work may start with the call. What one task publishes of a subject in order arrives in order, where it
+        arrives.
         """
 
     @abstractmethod

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 import pytest
 
 from prefsync.adapters.memory import MemoryCache
-from prefsync.adapters.redis import RedisCache
+from prefsync.adapters.redis import RedisCache, RedisClusterLink
 from prefsync.testing import CacheContract, CacheOutageContract, FakeClock
 from tests.contracts.support import (
     OUTAGES,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from prefsync.testing import Outage
+    from tests.clusters import PrivateCluster
     from tests.servers import TcpProxy
 
 
@@ -113,3 +115,33 @@ class TestLostRedis(CacheOutageContract):
         """Each way to lose it."""
         outage: Outage = OUTAGES[request.param](proxy)
         return outage
+
+
+class TestRedisCluster(CacheContract):
+    """A cluster of three shards, with two links as in two processes."""
+
+    @pytest.fixture
+    def prefix(self) -> str:
+        """Keys for each test."""
+        return f"test-{secrets.token_hex(8)}"
+
+    @pytest.fixture
+    async def cache(self, redis_cluster: PrivateCluster, prefix: str) -> AsyncIterator[RedisCache]:
+        """A cache under the test's own prefix."""
+        async with RedisCache(RedisClusterLink(redis_cluster.url, prefix=prefix, time_limit=10)) as cache:
+            yield cache
+
+    @pytest.fixture
+    async def twin(self, redis_cluster: PrivateCluster, prefix: str) -> AsyncIterator[RedisCache]:
+        """Another link to the same cluster."""
+        async with RedisCache(RedisClusterLink(redis_cluster.url, prefix=prefix, time_limit=10)) as twin:
+            yield twin
+
+    @pytest.fixture
+    async def short_lived_cache(
+        self, redis_cluster: PrivateCluster, prefix: str
+    ) -> AsyncIterator[RedisCache]:
+        """One whose entries soon end."""
+        link = RedisClusterLink(redis_cluster.url, prefix=prefix, time_limit=10)
+        async with RedisCache(link, self.short_ttl) as cache:
+            yield cache

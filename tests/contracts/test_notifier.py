@@ -10,7 +10,7 @@ import pytest
 
 from prefsync.adapters.memory import MemoryNotifier
 from prefsync.adapters.postgres import PostgresNotifier
-from prefsync.adapters.redis import RedisNotifier
+from prefsync.adapters.redis import RedisClusterLink, RedisClusterNotifier, RedisNotifier
 from prefsync.testing import (
     Mishaps,
     NotifierContract,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from prefsync.testing import Outage
+    from tests.clusters import PrivateCluster
     from tests.servers import TcpProxy
 
 
@@ -183,3 +184,37 @@ class TestLostPostgres(NotifierOutageContract):
         """Each way to lose it."""
         outage: Outage = OUTAGES[request.param](proxy)
         return outage
+
+
+class TestRedisCluster(NotifierContract):
+    """Sharded pub/sub on a cluster of three shards, with two links as in two processes."""
+
+    async def open_subscriptions(self, notifier: RedisClusterNotifier) -> int:
+        """Ask every node how many clients listen."""
+        count = 0
+        for node in await notifier._link.primaries():
+            clients = await node.client.execute_command("CLIENT", "LIST", "TYPE", "PUBSUB")
+            count += len(clients) if isinstance(clients, list) else clients.count(b"addr=")
+        return count
+
+    @pytest.fixture
+    def prefix(self) -> str:
+        """Channels for each test."""
+        return f"test-{secrets.token_hex(8)}"
+
+    @pytest.fixture
+    async def notifier(
+        self, redis_cluster: PrivateCluster, prefix: str
+    ) -> AsyncIterator[RedisClusterNotifier]:
+        """A notifier on the test's own channels."""
+        link = RedisClusterLink(redis_cluster.url, prefix=prefix, time_limit=10)
+        async with RedisClusterNotifier(link) as notifier:
+            yield notifier
+
+    @pytest.fixture
+    async def twin(self, redis_cluster: PrivateCluster, prefix: str) -> AsyncIterator[RedisClusterNotifier]:
+        """Another link to the same cluster."""
+        async with RedisClusterNotifier(
+            RedisClusterLink(redis_cluster.url, prefix=prefix, time_limit=10)
+        ) as twin:
+            yield twin

@@ -21,6 +21,7 @@ except ImportError as error:
     raise MissingExtraError("rate limits shared by processes (prefsync.adapters.limits)", "limits") from error
 
 if TYPE_CHECKING:
+    from prefsync.adapters.redis.cluster import RedisClusterLink
     from prefsync.adapters.redis.link import RedisLink
     from prefsync.clock import Clock
     from prefsync.ports import Rate
@@ -56,16 +57,19 @@ class LimitsRateLimiter(RateLimiter):
 
     Args:
         rate: What may pass.
-        storage: Where to count: a link to Redis, or a storage of ``limits.aio.storage`` made with
+        storage: Where to count: a link to Redis or to a cluster, or a storage of ``limits.aio.storage`` made with
             ``wrap_exceptions=True``.
         clock: For counting by process.
     """
 
     def __init__(
-        self, rate: Rate, storage: RedisLink | MovingWindowSupport, clock: Clock | None = None
+        self,
+        rate: Rate,
+        storage: RedisLink | RedisClusterLink | MovingWindowSupport,
+        clock: Clock | None = None,
     ) -> None:
         self.rate = rate
-        self._link: RedisLink | None = None
+        self._link: RedisLink | RedisClusterLink | None = None
         self._shared: Any = None
         if isinstance(storage, MovingWindowSupport):
             self._shared = storage
@@ -139,7 +143,7 @@ class _LinkedStorage(RedisStorage):
 
     STORAGE_SCHEME: list[str] = []  # noqa: RUF012  # not to be found by URL; declared as limits does
 
-    def __init__(self, link: RedisLink) -> None:
+    def __init__(self, link: RedisLink | RedisClusterLink) -> None:
         self._link = link
         super().__init__(
             "async+redis://",

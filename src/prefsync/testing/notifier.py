@@ -219,7 +219,10 @@ class NotifierContract(UnreliableNotifierContract):
     ) -> None:
         """Subject, change and version arrive as they were sent, whatever ids and values they hold."""
         change = Change(NOW, 0, NOW - 1, None, {"plugins": {}}, {"plugins": ["", "\u00e9", "a/b~"]})
-        sent = [Announcement(hostile, change, NOW + 5) for hostile in HOSTILE_SUBJECTS]
+        sent = [
+            Announcement(hostile, change, NOW + 500 + number)
+            for number, hostile in enumerate(HOSTILE_SUBJECTS)
+        ]
         for number, (name, value) in enumerate(EXACT_VALUES.items()):
             change = Change(NOW + number, 0, NOW - 1, "tab", {"plugins": {name: value}})
             sent.append(Announcement(subject, change, NOW + number))
@@ -227,7 +230,7 @@ class NotifierContract(UnreliableNotifierContract):
             for one in sent:
                 await notifier.publish(one)
             received = await listener.take(len(sent))
-        for one, got in zip(sent, received, strict=True):
+        for one, got in zip(sorted(sent, key=_revision), sorted(received, key=_revision), strict=True):
             self._check(one, got)
 
     def _check(self, sent: Announcement, got: Announcement) -> None:

@@ -15,6 +15,7 @@ from prefsync.ports import CacheEntry, PreferenceCache
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator, Sequence
 
+    from prefsync.adapters.redis.cluster import RedisClusterLink
     from prefsync.adapters.redis.link import RedisLink
     from prefsync.document import Subject
 
@@ -37,11 +38,11 @@ class RedisCache(PreferenceCache):
     """Encoded documents in Redis, shared by all processes.
 
     Args:
-        link: To Redis.
+        link: To Redis, or to a cluster.
         ttl: Seconds an entry lives, less up to a tenth, so that what was written together does not expire together.
     """
 
-    def __init__(self, link: RedisLink, ttl: float = 300) -> None:
+    def __init__(self, link: RedisLink | RedisClusterLink, ttl: float = 300) -> None:
         self._link = link
         self._ttl = ttl
         self._prefix = ""

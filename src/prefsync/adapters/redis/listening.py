@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -13,21 +14,41 @@ from redis.exceptions import RedisError
 from prefsync.adapters.announcements import key_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from prefsync.adapters.inbox import Inbox
+    from prefsync.adapters.redis.link import RedisLink
 
-__all__ = ["LINK_ERRORS", "Line"]
+__all__ = ["CONNECT_LIMIT", "LINK_ERRORS", "Line", "subscriber"]
 
 logger = logging.getLogger("prefsync")
 
 LINK_ERRORS: Final[tuple[type[Exception], ...]] = (RedisError, OSError, TimeoutError)
 """What reading from a connection that is lost raises."""
 
+CONNECT_LIMIT: Final = 5.0
+"""Seconds that connecting and subscribing may take."""
+
 # Seconds between heartbeats, and how many may stay out before the link counts as lost. The wait is counted in reads and
 # not by the clock, so that a process that was busy itself looks at what has arrived before it judges.
 _BEAT: Final = 1.0
 _BEATS_MISSED: Final = 3
+
+
+@asynccontextmanager
+async def subscriber(link: RedisLink) -> AsyncIterator[Any]:
+    """Hold a connection for a subscription alone."""
+    pubsub = link.pubsub()
+    # In a task of its own: cut off while it greets the server, the client would put a connection back for others on
+    # which replies are still to come.
+    connecting = asyncio.ensure_future(pubsub.connect())
+    try:
+        await asyncio.shield(connecting)
+        yield pubsub.connection
+    finally:
+        await asyncio.wait([connecting], timeout=CONNECT_LIMIT)
+        with suppress(*LINK_ERRORS):
+            await pubsub.aclose()
 
 
 class Line:

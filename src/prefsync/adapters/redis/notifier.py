@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, Self
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self
 
 from redis.exceptions import ResponseError
 
 from prefsync.adapters.announcements import pack, unpack
 from prefsync.adapters.inbox import Inbox, fed, kept_up
-from prefsync.adapters.redis.listening import LINK_ERRORS, Line
+from prefsync.adapters.redis.listening import CONNECT_LIMIT, LINK_ERRORS, Line, subscriber
 from prefsync.errors import UnavailableError
 from prefsync.ports import Announcement, ChangeNotifier, Gap, Lost
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from prefsync.adapters.redis.link import RedisLink
 
 __all__ = ["RedisNotifier"]
-
-# Seconds that connecting and subscribing may take.
-_CONNECT_LIMIT: Final = 5.0
 
 
 class RedisNotifier(ChangeNotifier):
@@ -54,7 +51,7 @@ class RedisNotifier(ChangeNotifier):
         inbox = Inbox(unpack)
 
         async def listen() -> None:
-            async with asyncio.timeout(_CONNECT_LIMIT) as limit, self._connection() as connection:
+            async with asyncio.timeout(CONNECT_LIMIT) as limit, subscriber(self._link) as connection:
                 line = Line(
                     connection, "", [self._channel], f"{self._link.prefix}:beat", self._link.client.gather
                 )
@@ -65,20 +62,6 @@ class RedisNotifier(ChangeNotifier):
 
         async with fed(inbox, lambda: kept_up(inbox, listen, LINK_ERRORS, "Redis")):
             yield inbox
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
-        pubsub = self._link.pubsub()
-        # In a task of its own: cut off while it greets the server, the client would put a connection back for others
-        # on which replies are still to come.
-        connecting = asyncio.ensure_future(pubsub.connect())
-        try:
-            await asyncio.shield(connecting)
-            yield pubsub.connection
-        finally:
-            await asyncio.wait([connecting], timeout=_CONNECT_LIMIT)
-            with suppress(*LINK_ERRORS):
-                await pubsub.aclose()
 
 
 async def finish(reply: asyncio.Future[Any]) -> None:

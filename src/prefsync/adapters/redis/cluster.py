@@ -1,0 +1,403 @@
+"""A link to a Redis Cluster: one link to each node, and commands sent to the node that owns their key's slot."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from redis.asyncio import Connection
+from redis.commands.core import AsyncScript
+from redis.crc import key_slot
+from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, ResponseError
+
+from prefsync.adapters.redis.link import TIME_LIMIT, RedisLink
+from prefsync.errors import ConfigurationError, UnavailableError
+from prefsync.ports import Part
+from prefsync.resilience import Breaker
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable
+
+    from prefsync.clock import Clock
+
+__all__ = ["Address", "ClusterClient", "RedisClusterLink"]
+
+logger = logging.getLogger("prefsync")
+
+_SCHEMES: Final = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
+
+# A command whose slot is on its way to another node is redirected once or twice; more is a cluster in disorder.
+_MOST_REDIRECTS: Final = 4
+
+# Seconds between two looks at which node owns which slots, however many commands fail meanwhile.
+_LOOK_AGAIN: Final = 0.25
+
+_SLOTS: Final = 16_384
+
+_ENCODER: Final[Any] = Connection().encoder
+
+
+class Address(NamedTuple):
+    """Where a node is."""
+
+    host: str
+    port: int
+
+
+class ClusterClient:
+    """A client whose commands go to the nodes that own their keys, those of one moment and node in one pipeline.
+
+    Commands have one key, as all of ours do, or none, and then go to any node; a script is loaded into all.
+
+    Args:
+        link: Knows the nodes.
+    """
+
+    def __init__(self, link: RedisClusterLink) -> None:
+        self._link = link
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def get_encoder(self) -> Any:
+        """Return how texts of scripts become bytes."""
+        return _ENCODER
+
+    def register_script(self, script: str) -> Any:
+        """Return a script that can be called with keys and arguments."""
+        return AsyncScript(self, script)  # type: ignore[arg-type]  # all that it asks of a client is here
+
+    async def evalsha(self, digest: str, count: int, *keys_and_args: Any) -> Any:
+        """Run a script that the node of its key knows."""
+        return await self.gather("EVALSHA", digest, count, *keys_and_args)
+
+    async def script_load(self, script: Any) -> Any:
+        """Make a script known to all nodes that own keys."""
+        nodes = await self._link.primaries()
+        replies = await asyncio.gather(*(node.client.gather("SCRIPT", "LOAD", script) for node in nodes))
+        return replies[0]
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send a command with those of others, and return its reply.
+
+        Raises:
+            UnavailableError: The node, or all, are out of reach.
+            ResponseError: The node answered with an error.
+        """
+        return await self.gather(*args, **options)
+
+    def gather(self, *args: Any, **options: Any) -> asyncio.Future[Any]:
+        """Send a command with those of others; the reply can be awaited later."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
+        node = self._link.node_of(_key(args))
+        if node is None:
+            self._start(self._look_and_send(args, options, answer))
+        else:
+            self._send(node, args, options, answer, _MOST_REDIRECTS)
+        return answer
+
+    async def drain(self) -> None:
+        """Wait for what is under way."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _look_and_send(
+        self, args: tuple[Any, ...], options: dict[str, Any], answer: asyncio.Future[Any]
+    ) -> None:
+        try:
+            await self._link.look()
+        except (UnavailableError, ConfigurationError) as error:
+            _fail(answer, UnavailableError(self._link.breaker.part), error)
+            return
+        node = self._link.node_of(_key(args))
+        if node is None:
+            _fail(answer, UnavailableError(self._link.breaker.part))
+        else:
+            self._send(node, args, options, answer, _MOST_REDIRECTS)
+
+    def _send(
+        self,
+        node: RedisLink,
+        args: tuple[Any, ...],
+        options: dict[str, Any],
+        answer: asyncio.Future[Any],
+        redirects: int,
+    ) -> None:
+        def replied(reply: asyncio.Future[Any]) -> None:
+            error = reply.exception()
+            if error is None:
+                self._link.breaker.succeeded()
+                if not answer.done():
+                    answer.set_result(reply.result())
+            elif isinstance(error, AskError | MovedError) and redirects:
+                self._start(self._redirect(error, args, options, answer, redirects - 1))
+            else:
+                if isinstance(error, UnavailableError | ClusterDownError):
+                    self._link.breaker.failed()
+                    self._start(self._link.look_again())
+                _fail(answer, error)
+
+        node.client.gather(*args, **options).add_done_callback(replied)
+
+    async def _redirect(
+        self,
+        error: AskError,
+        args: tuple[Any, ...],
+        options: dict[str, Any],
+        answer: asyncio.Future[Any],
+        redirects: int,
+    ) -> None:
+        try:
+            node = await self._link.node_at(Address(error.host, error.port))
+            if isinstance(error, MovedError):
+                self._link.moved(error.slot_id, Address(error.host, error.port))
+                self._start(self._link.look_again())
+            else:
+                # Side by side in one pipeline: it is for the next command on the connection.
+                node.client.gather("ASKING").add_done_callback(_heed)
+            self._send(node, args, options, answer, redirects)
+        except (RuntimeError, ConfigurationError) as closed:
+            _fail(answer, UnavailableError(self._link.breaker.part), closed)
+
+
+class RedisClusterLink(Part):
+    """What the cache, the notifier and the limiter of one process share, on a Redis Cluster.
+
+    Args:
+        source: ``redis+cluster://user:password@host:port``, or ``rediss+cluster://...``; several hosts with commas
+            between them are asked in turn for the others.
+        prefix: Begins every key and channel; two deployments on one cluster need two.
+        time_limit: Seconds that a round trip may take.
+        clock: For tests.
+
+    Raises:
+        ConfigurationError: The URL cannot be read; or, when it is opened, the server is not in cluster mode.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        prefix: str = "prefsync",
+        time_limit: float = TIME_LIMIT,
+        clock: Clock | None = None,
+    ) -> None:
+        self.prefix = prefix  # may be changed until the first of those who share the link is opened
+        self.breaker = Breaker("cache", clock)
+        self._time_limit = time_limit
+        self._clock = clock
+        self._url = urlsplit(source)
+        self._seeds = self._read_seeds()
+        self._nodes: dict[Address, RedisLink] = {}
+        self._owners: list[Address | None] = [None] * _SLOTS
+        self._looking: asyncio.Future[None] | None = None
+        self._looked_at = 0.0
+        self._client: ClusterClient | None = None
+        self._users = 0
+
+    def _read_seeds(self) -> list[Address]:
+        hosts = self._url.netloc.rpartition("@")[2].split(",")
+        try:
+            seeds = [_address(host) for host in hosts]
+        except ValueError:
+            seeds = []
+        if not seeds or self._url.scheme not in _SCHEMES or self._url.path.strip("/") not in {"", "0"}:
+            raise ConfigurationError(
+                "PREFSYNC_REDIS_URL cannot be read; for a cluster write redis+cluster://host:6379, or"
+                " rediss+cluster://..., several hosts with commas between them, and no database number"
+            )
+        self._link_to(seeds[0])  # the rest of the URL is judged here
+        return seeds
+
+    def _link_to(self, address: Address) -> RedisLink:
+        user, at, _ = self._url.netloc.rpartition("@")
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        parts = self._url._replace(
+            scheme=_SCHEMES[self._url.scheme], netloc=f"{user}{at}{host}:{address.port}"
+        )
+        return RedisLink(
+            urlunsplit(parts), prefix=self.prefix, time_limit=self._time_limit, clock=self._clock
+        )
+
+    @property
+    def client(self) -> ClusterClient:
+        """The client for commands. Only between enter and exit."""
+        if self._client is None:
+            raise RuntimeError("the link to Redis is not open")
+        return self._client
+
+    async def __aenter__(self) -> Self:
+        self._users += 1
+        if self._users == 1:
+            self._client = ClusterClient(self)
+            try:
+                await self.look()
+            except UnavailableError:
+                logger.warning("no node of the Redis cluster answers; going on without it until one does")
+            except BaseException:
+                await self.__aexit__()
+                raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._users -= 1
+        if self._users:
+            return
+        client, self._client = self._client, None
+        if client is not None:
+            await client.drain()
+        nodes, self._nodes = self._nodes, {}
+        self._owners = [None] * _SLOTS
+        for node in nodes.values():
+            await node.__aexit__()
+
+    def script(self, text: str, digest: str, keys: list[str], args: list[Any]) -> Awaitable[Any]:
+        """Run a Lua script of one key, sending its text only where a node does not know it. Starts with the call.
+
+        Raises:
+            UnavailableError: When awaited, where Redis is out of reach or refuses to run it.
+        """
+        reply = self.client.gather("EVALSHA", digest, len(keys), *keys, *args)
+        return self._finish(reply, ("EVAL", text, len(keys), *keys, *args))
+
+    async def _finish(self, reply: asyncio.Future[Any], in_full: tuple[Any, ...]) -> Any:
+        try:
+            try:
+                return await reply
+            except NoScriptError:
+                return await self.client.gather(*in_full)
+        except ResponseError as error:
+            raise UnavailableError(self.breaker.part) from error
+
+    # --- Who owns what ---
+
+    def node_of(self, key: bytes | None) -> RedisLink | None:
+        """Return the link to the owner of a key, to any owner where there is no key, and ``None`` where none is known."""
+        address = self._owners[random.randrange(_SLOTS) if key is None else key_slot(key)]  # noqa: S311
+        return None if address is None else self._nodes.get(address)
+
+    async def node_at(self, address: Address) -> RedisLink:
+        """Return the link to a node."""
+        if self._client is None:
+            raise RuntimeError("the link to Redis is not open")
+        node = self._nodes.get(address)
+        if node is None:
+            node = self._nodes[address] = self._link_to(address)
+            await node.__aenter__()
+        return node
+
+    async def primaries(self) -> list[RedisLink]:
+        """Return the links to all owners of slots."""
+        if None in self._owners:
+            await self.look()
+        return [self._nodes[owner] for owner in set(self._owners) if owner is not None]
+
+    def owners(self, keys: Iterable[str]) -> dict[Address, list[str]]:
+        """Return keys, or channels of shards, by the node that owns them as far as is known."""
+        found: dict[Address, list[str]] = {}
+        for key in keys:
+            owner = self._owners[key_slot(key.encode())]
+            if owner is not None:
+                found.setdefault(owner, []).append(key)
+        return found
+
+    def moved(self, slot: int, owner: Address) -> None:
+        """Note a slot's new owner."""
+        self._owners[slot] = owner
+
+    async def look_again(self) -> None:
+        """Look who owns which slots, unless somebody just did; where no node answers, what is known stays."""
+        if self._client is None or time.monotonic() - self._looked_at < _LOOK_AGAIN:
+            return
+        try:
+            await self.look()
+        except (UnavailableError, ConfigurationError) as error:
+            logger.debug("the nodes of the Redis cluster are not known: %s", error)
+
+    async def look(self) -> None:
+        """Ask the nodes, one after another, who owns which slots; callers at the same time share one look.
+
+        Raises:
+            UnavailableError: No node answers.
+            ConfigurationError: The server is not in cluster mode.
+        """
+        if self._looking is None:
+            self._looking = asyncio.ensure_future(self._look())
+            self._looking.add_done_callback(self._looked)
+        await asyncio.shield(self._looking)
+
+    def _looked(self, looking: asyncio.Future[None]) -> None:
+        self._looking = None
+        self._looked_at = time.monotonic()
+        _heed(looking)
+
+    async def _look(self) -> None:
+        known = list({owner for owner in self._owners if owner is not None} | set(self._nodes))
+        random.shuffle(known)
+        for address in [*known, *self._seeds]:
+            try:
+                node = await self.node_at(address)
+                ranges = await node.client.gather("CLUSTER", "SLOTS")
+            except (UnavailableError, RuntimeError):
+                continue
+            except ResponseError as error:
+                if "cluster support disabled" in str(error):
+                    raise ConfigurationError(
+                        f"the Redis at {address.host}:{address.port} is not in cluster mode; write redis:// instead of"
+                        " redis+cluster:// in PREFSYNC_REDIS_URL"
+                    ) from error
+                continue
+            owners: list[Address | None] = [None] * _SLOTS
+            for first, last, primary, *_ in ranges:
+                # A node that does not know its own address means the one at which it was asked.
+                host = (primary[0] or b"").decode() or address.host
+                owner = Address(host if host != "?" else address.host, int(primary[1]))
+                owners[first : last + 1] = [owner] * (last - first + 1)
+            for owner in {owner for owner in owners if owner is not None}:
+                await self.node_at(owner)
+            if any(owners):
+                self._owners = owners
+                await self._forget({owner for owner in owners if owner is not None})
+                return
+        raise UnavailableError(self.breaker.part)
+
+    async def _forget(self, current: set[Address]) -> None:
+        for address in self._nodes.keys() - current - set(self._seeds):
+            await self._nodes.pop(address).__aexit__()
+
+
+def _address(host: str) -> Address:
+    parts = urlsplit(f"//{host}")
+    if not parts.hostname:
+        raise ValueError("a host is missing")
+    return Address(parts.hostname, parts.port or 6379)
+
+
+def _key(args: tuple[Any, ...]) -> bytes | None:
+    is_script = str(args[0]).upper() in {"EVAL", "EVALSHA"}
+    at = 3 if is_script and int(args[2]) else 1
+    if len(args) <= at or (is_script and at == 1):
+        return None
+    key = args[at]
+    return key if isinstance(key, bytes) else str(key).encode(errors="replace")
+
+
+def _fail(answer: asyncio.Future[Any], error: BaseException, cause: BaseException | None = None) -> None:
+    if not answer.done():
+        if cause is not None:
+            error.__cause__ = cause
+        answer.set_exception(error)
+
+
+def _heed(reply: asyncio.Future[Any]) -> None:
+    """Look at an error, so that the event loop does not report it as one that nobody looked at."""
+    if not reply.cancelled():
+        reply.exception()
