@@ -105,13 +105,9 @@ class PrivateCluster:
             replica.ask("CLUSTER", "REPLICATE", primary.node_id)
         self._wait(lambda: all(map(_is_ready, self.nodes)), "the cluster is not ready")
         self._wait(lambda: all(map(_follows, self.replicas)), "a replica does not follow")
-        everybody = SHARDS * 2
         self._wait(
-            lambda: all(
-                sum(len(shard) - 2 for shard in node.ask("CLUSTER", "SLOTS")) == everybody
-                for node in self.nodes
-            ),
-            "not everybody knows all replicas",
+            lambda: all(node.ask("CLUSTER", "NODES").count(b"slave") == SHARDS for node in self.nodes),
+            "not everybody knows the replicas",
         )
 
     def _known(self, node: ClusterServer) -> int:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from prefsync.adapters.postgres import PostgresNotifier
-    from prefsync.adapters.redis import RedisLink
+    from prefsync.adapters.redis import RedisClusterLink, RedisLink
     from prefsync.document import Subject
     from prefsync.ports import (
         ChangeNotifier,
@@ -250,6 +250,8 @@ class Runtime:
             for part in (self.cache, self.notifier, self.limiter, self.tickets, self.verifier):
                 if part is not None and hasattr(part, "__aenter__"):
                     await stack.enter_async_context(part)
+            if self._link is not None:
+                await _refuse_cluster(self._link)
             # A task of its own: whoever closes may be another task than the one that opened.
             self.sessions.is_draining = self._polls.is_draining = False
             background = asyncio.create_task(self._work(), name="prefsync")
@@ -315,12 +317,21 @@ def _is_one_of_several_workers() -> bool:
     return workers.isdigit() and int(workers) > 1
 
 
-def _link(settings: Settings) -> RedisLink | None:
+def _link(settings: Settings) -> RedisLink | RedisClusterLink | None:
     if settings.redis_url is None:
         return None
-    from prefsync.adapters.redis import RedisLink  # only where Redis is used
+    from prefsync.adapters.redis import RedisClusterLink, RedisLink  # only where Redis is used
 
-    return RedisLink(settings.redis_url, prefix=settings.redis_prefix)
+    is_cluster = settings.redis_url.partition("://")[0].endswith("+cluster")
+    return (RedisClusterLink if is_cluster else RedisLink)(settings.redis_url, prefix=settings.redis_prefix)
+
+
+async def _refuse_cluster(link: RedisLink | RedisClusterLink) -> None:
+    from prefsync.adapters.redis import RedisClusterLink
+    from prefsync.adapters.redis.cluster import refuse_cluster
+
+    if not isinstance(link, RedisClusterLink):
+        await refuse_cluster(link)
 
 
 def _repository(settings: Settings) -> PreferenceRepository:
@@ -329,7 +340,7 @@ def _repository(settings: Settings) -> PreferenceRepository:
     return SqlAlchemyRepository(settings.database_url, pool_size=settings.pool_size)
 
 
-def _cache(settings: Settings, link: RedisLink | None, clock: Clock) -> PreferenceCache:
+def _cache(settings: Settings, link: RedisLink | RedisClusterLink | None, clock: Clock) -> PreferenceCache:
     if link is None:
         return MemoryCache(settings.cache_ttl, clock=clock)
     from prefsync.adapters.redis import RedisCache
@@ -345,15 +356,15 @@ def _postgres_notifier(settings: Settings, clock: Clock) -> PostgresNotifier | N
     return PostgresNotifier(settings.notifier_url, clock=clock)
 
 
-def _notifier(link: RedisLink | None) -> ChangeNotifier:
+def _notifier(link: RedisLink | RedisClusterLink | None) -> ChangeNotifier:
     if link is None:
         return MemoryNotifier()
-    from prefsync.adapters.redis import RedisNotifier
+    from prefsync.adapters.redis import RedisClusterLink, RedisClusterNotifier, RedisNotifier
 
-    return RedisNotifier(link)
+    return RedisClusterNotifier(link) if isinstance(link, RedisClusterLink) else RedisNotifier(link)
 
 
-def _limiter(settings: Settings, link: RedisLink | None, clock: Clock) -> RateLimiter:
+def _limiter(settings: Settings, link: RedisLink | RedisClusterLink | None, clock: Clock) -> RateLimiter:
     if link is None:
         return MemoryRateLimiter(settings.rate_limit, clock)
     from prefsync.adapters.limits import LimitsRateLimiter

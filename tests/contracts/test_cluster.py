@@ -14,13 +14,13 @@ from prefsync.adapters.redis import RedisCache, RedisClusterLink, RedisClusterNo
 from prefsync.errors import ConfigurationError, UnavailableError
 from prefsync.ports import Announcement, CacheEntry, Gap, Lost
 from prefsync.testing.samples import fresh_subject
-from tests.clusters import ClusterServer, PrivateCluster
 from tests.servers import HOST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from prefsync.document import Subject
+    from tests.clusters import ClusterServer, PrivateCluster
 
 LIMIT = 30.0
 

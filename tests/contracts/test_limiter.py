@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from limits.aio.storage import MemoryStorage
 
 from prefsync.adapters.limits import LimitsRateLimiter
 from prefsync.adapters.memory import MemoryRateLimiter
+from prefsync.adapters.redis import RedisClusterLink
 from prefsync.ports import Rate
 from prefsync.testing import FakeClock, RateLimiterContract
 from tests.contracts.support import OUTAGES, impatient_link, patient_link, proxy_to, through
@@ -17,6 +19,8 @@ from tests.servers import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from tests.clusters import PrivateCluster
 
 
 class InThisProcess(RateLimiterContract):
@@ -108,6 +112,17 @@ class TestLimitsOnRedis(RateLimiterContract):
     def make(self, redis_url: str, redis_prefix: str) -> Callable[[Rate], LimitsRateLimiter]:
         """Limiters that share a prefix."""
         return lambda rate: LimitsRateLimiter(rate, patient_link(redis_url, redis_prefix))
+
+
+@pytest.mark.once
+class TestLimitsOnACluster(RateLimiterContract):
+    """The ``limits`` library on a Redis Cluster, with a link for each limiter as in two processes."""
+
+    @pytest.fixture
+    def make(self, redis_cluster: PrivateCluster) -> Callable[[Rate], LimitsRateLimiter]:
+        """Limiters that share a prefix."""
+        url, prefix = redis_cluster.url, f"test-{secrets.token_hex(8)}"
+        return lambda rate: LimitsRateLimiter(rate, RedisClusterLink(url, prefix=prefix, time_limit=10))
 
 
 @pytest.mark.once

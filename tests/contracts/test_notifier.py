@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from anyio.to_thread import run_sync
 
 from prefsync.adapters.memory import MemoryNotifier
 from prefsync.adapters.postgres import PostgresNotifier
@@ -21,7 +22,7 @@ from prefsync.testing import (
 from tests.contracts.support import OUTAGES, impatient_link, patient_link, proxy_to, through
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from prefsync.testing import Outage
     from tests.clusters import PrivateCluster
@@ -184,6 +185,43 @@ class TestLostPostgres(NotifierOutageContract):
         """Each way to lose it."""
         outage: Outage = OUTAGES[request.param](proxy)
         return outage
+
+
+class Frozen:
+    """All nodes of a cluster stop answering."""
+
+    def __init__(self, cluster: PrivateCluster) -> None:
+        self._cluster = cluster
+
+    async def begin(self) -> None:
+        """Freeze them."""
+        for node in self._cluster.nodes:
+            node.pause()
+
+    async def end(self) -> None:
+        """Let them go on."""
+        for node in self._cluster.nodes:
+            node.resume()
+
+
+class TestLostRedisCluster(NotifierOutageContract):
+    """A cluster of which every node is frozen."""
+
+    @pytest.fixture
+    async def cluster(self, private_cluster: Callable[[], PrivateCluster]) -> PrivateCluster:
+        """A cluster of the test's own."""
+        return await run_sync(private_cluster)
+
+    @pytest.fixture
+    async def notifier(self, cluster: PrivateCluster) -> AsyncIterator[RedisClusterNotifier]:
+        """A notifier on it."""
+        async with RedisClusterNotifier(RedisClusterLink(cluster.url)) as notifier:
+            yield notifier
+
+    @pytest.fixture
+    def outage(self, cluster: PrivateCluster) -> Outage:
+        """Nobody answers."""
+        return Frozen(cluster)
 
 
 class TestRedisCluster(NotifierContract):

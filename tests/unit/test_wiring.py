@@ -10,7 +10,9 @@ import pytest
 
 from prefsync.adapters.memory import MemoryCache
 from prefsync.adapters.postgres import PostgresNotifier
+from prefsync.adapters.redis import RedisCache, RedisClusterNotifier
 from prefsync.document import Subject
+from prefsync.errors import ConfigurationError
 from prefsync.ports import Announcement
 from prefsync.schema import Preferences
 from prefsync.settings import Settings
@@ -19,6 +21,8 @@ from tests.servers import create_database, drop_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.clusters import PrivateCluster
 
 LIMIT = 20.0
 
@@ -57,6 +61,33 @@ async def test_processes_without_redis_hear_of_changes_over_postgresql(
             assert heard.subject == subject
             assert heard.change is not None
             assert heard.change.assigned == {"appearance": {"theme": "dark"}}
+
+
+async def test_a_clusters_url_puts_everything_on_the_cluster(redis_cluster: PrivateCluster) -> None:
+    """With ``redis+cluster://`` two processes share cache, announcements and limits on a cluster."""
+    settings = Settings(
+        database_url="sqlite:///:memory:", redis_url=redis_cluster.url, redis_prefix=secrets.token_hex(8)
+    )
+    subject = Subject("user")
+    async with Runtime([Appearance], settings=settings, authenticates=False) as runtime:
+        assert isinstance(runtime.cache, RedisCache)
+        assert isinstance(runtime.notifier, RedisClusterNotifier)
+        async with runtime.notifier.subscribe() as announcements:
+            await runtime.handle(subject).update(Appearance, theme="dark")
+            with anyio.fail_after(LIMIT):
+                heard = await anext(announcements)
+                assert isinstance(heard, Announcement)
+                while await runtime.cache.get(subject) is None:
+                    await anyio.sleep(0.02)
+        assert (await runtime.limiter.acquire("key")).remaining == settings.rate_limit.limit - 1
+
+
+async def test_a_cluster_is_no_server(redis_cluster: PrivateCluster) -> None:
+    """A cluster that is given as if it were one server is refused at the start, and the error says what to write."""
+    url = redis_cluster.url.replace("redis+cluster", "redis")
+    settings = Settings(database_url="sqlite:///:memory:", redis_url=url)
+    with pytest.raises(ConfigurationError, match="write redis\\+cluster://"):
+        await Runtime([Appearance], settings=settings, authenticates=False).__aenter__()
 
 
 async def test_two_databases_share_a_server_for_announcements(database: str, postgres_url: str) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from prefsync.clock import Clock
 
-__all__ = ["Address", "ClusterClient", "RedisClusterLink"]
+__all__ = ["Address", "ClusterClient", "RedisClusterLink", "refuse_cluster"]
 
 logger = logging.getLogger("prefsync")
 
@@ -372,6 +372,24 @@ class RedisClusterLink(Part):
     async def _forget(self, current: set[Address]) -> None:
         for address in self._nodes.keys() - current - set(self._seeds):
             await self._nodes.pop(address).__aexit__()
+
+
+async def refuse_cluster(link: RedisLink) -> None:
+    """See that a link leads to one server; where it does not answer, it may.
+
+    Raises:
+        ConfigurationError: It leads to a node of a cluster of several shards, which would refuse most keys.
+    """
+    try:
+        async with link:
+            ranges = await link.client.gather("CLUSTER", "SLOTS")
+    except (UnavailableError, ResponseError):
+        return  # it is away, or says that it is no cluster
+    if len({tuple(primary[:2]) for _, _, primary, *_ in ranges}) > 1:
+        raise ConfigurationError(
+            "PREFSYNC_REDIS_URL leads to a Redis Cluster; write redis+cluster:// (or rediss+cluster://) instead of"
+            " redis:// (rediss://)"
+        )
 
 
 def _address(host: str) -> Address:
