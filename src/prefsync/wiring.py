@@ -328,7 +328,7 @@ def _link(settings: Settings) -> RedisLink | RedisClusterLink | None:
 
 async def _refuse_cluster(link: RedisLink | RedisClusterLink) -> None:
     from prefsync.adapters.redis import RedisClusterLink
-    from prefsync.adapters.redis.cluster import refuse_cluster
+    from prefsync.adapters.redis.nodes import refuse_cluster
 
     if not isinstance(link, RedisClusterLink):
         await refuse_cluster(link)

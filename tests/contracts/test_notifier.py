@@ -230,7 +230,7 @@ class TestRedisCluster(NotifierContract):
     async def open_subscriptions(self, notifier: RedisClusterNotifier) -> int:
         """Ask every node how many clients listen."""
         count = 0
-        for node in await notifier._link.primaries():
+        for node in await notifier._link.nodes.primaries():
             clients = await node.client.execute_command("CLIENT", "LIST", "TYPE", "PUBSUB")
             count += len(clients) if isinstance(clients, list) else clients.count(b"addr=")
         return count

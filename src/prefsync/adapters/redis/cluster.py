@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from redis.asyncio import Connection
 from redis.commands.core import AsyncScript
-from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, ResponseError
 
 from prefsync.adapters.redis.link import TIME_LIMIT, RedisLink
+from prefsync.adapters.redis.nodes import Address, ClusterNodes, heed
 from prefsync.errors import ConfigurationError, UnavailableError
 from prefsync.ports import Part
 from prefsync.resilience import Breaker
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable
+    from collections.abc import Awaitable
 
     from prefsync.clock import Clock
 
-__all__ = ["Address", "ClusterClient", "RedisClusterLink", "refuse_cluster"]
+__all__ = ["ClusterClient", "RedisClusterLink"]
 
 logger = logging.getLogger("prefsync")
 
@@ -33,19 +31,7 @@ _SCHEMES: Final = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
 # A command whose slot is on its way to another node is redirected once or twice; more is a cluster in disorder.
 _MOST_REDIRECTS: Final = 4
 
-# Seconds between two looks at which node owns which slots, however many commands fail meanwhile.
-_LOOK_AGAIN: Final = 0.25
-
-_SLOTS: Final = 16_384
-
 _ENCODER: Final[Any] = Connection().encoder
-
-
-class Address(NamedTuple):
-    """Where a node is."""
-
-    host: str
-    port: int
 
 
 class ClusterClient:
@@ -54,11 +40,13 @@ class ClusterClient:
     Commands have one key, as all of ours do, or none, and then go to any node; a script is loaded into all.
 
     Args:
-        link: Knows the nodes.
+        nodes: Who owns what.
+        breaker: Knows whether the cluster answers.
     """
 
-    def __init__(self, link: RedisClusterLink) -> None:
-        self._link = link
+    def __init__(self, nodes: ClusterNodes, breaker: Breaker) -> None:
+        self._nodes = nodes
+        self._breaker = breaker
         self._tasks: set[asyncio.Task[None]] = set()
 
     def get_encoder(self) -> Any:
@@ -75,7 +63,7 @@ class ClusterClient:
 
     async def script_load(self, script: Any) -> Any:
         """Make a script known to all nodes that own keys."""
-        nodes = await self._link.primaries()
+        nodes = await self._nodes.primaries()
         replies = await asyncio.gather(*(node.client.gather("SCRIPT", "LOAD", script) for node in nodes))
         return replies[0]
 
@@ -92,7 +80,7 @@ class ClusterClient:
         """Send a command with those of others; the reply can be awaited later."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
-        node = self._link.node_of(_key(args))
+        node = self._nodes.node_of(_key(args))
         if node is None:
             self._start(self._look_and_send(args, options, answer))
         else:
@@ -113,13 +101,13 @@ class ClusterClient:
         self, args: tuple[Any, ...], options: dict[str, Any], answer: asyncio.Future[Any]
     ) -> None:
         try:
-            await self._link.look()
+            await self._nodes.look()
         except (UnavailableError, ConfigurationError) as error:
-            _fail(answer, UnavailableError(self._link.breaker.part), error)
+            _fail(answer, UnavailableError(self._breaker.part), error)
             return
-        node = self._link.node_of(_key(args))
+        node = self._nodes.node_of(_key(args))
         if node is None:
-            _fail(answer, UnavailableError(self._link.breaker.part))
+            _fail(answer, UnavailableError(self._breaker.part))
         else:
             self._send(node, args, options, answer, _MOST_REDIRECTS)
 
@@ -132,17 +120,17 @@ class ClusterClient:
         redirects: int,
     ) -> None:
         def replied(reply: asyncio.Future[Any]) -> None:
-            error = reply.exception()
+            error = UnavailableError(self._breaker.part) if reply.cancelled() else reply.exception()
             if error is None:
-                self._link.breaker.succeeded()
+                self._breaker.succeeded()
                 if not answer.done():
                     answer.set_result(reply.result())
             elif isinstance(error, AskError | MovedError) and redirects:
                 self._start(self._redirect(error, args, options, answer, redirects - 1))
             else:
                 if isinstance(error, UnavailableError | ClusterDownError):
-                    self._link.breaker.failed()
-                    self._start(self._link.look_again())
+                    self._breaker.failed()
+                    self._start(self._nodes.look_again())
                 _fail(answer, error)
 
         node.client.gather(*args, **options).add_done_callback(replied)
@@ -156,16 +144,16 @@ class ClusterClient:
         redirects: int,
     ) -> None:
         try:
-            node = await self._link.node_at(Address(error.host, error.port))
+            node = await self._nodes.node_at(Address(error.host, error.port))
             if isinstance(error, MovedError):
-                self._link.moved(error.slot_id, Address(error.host, error.port))
-                self._start(self._link.look_again())
+                self._nodes.moved(error.slot_id, Address(error.host, error.port))
+                self._start(self._nodes.look_again())
             else:
                 # Side by side in one pipeline: it is for the next command on the connection.
-                node.client.gather("ASKING").add_done_callback(_heed)
+                node.client.gather("ASKING").add_done_callback(heed)
             self._send(node, args, options, answer, redirects)
         except (RuntimeError, ConfigurationError) as closed:
-            _fail(answer, UnavailableError(self._link.breaker.part), closed)
+            _fail(answer, UnavailableError(self._breaker.part), closed)
 
 
 class RedisClusterLink(Part):
@@ -195,11 +183,7 @@ class RedisClusterLink(Part):
         self._time_limit = time_limit
         self._clock = clock
         self._url = urlsplit(source)
-        self._seeds = self._read_seeds()
-        self._nodes: dict[Address, RedisLink] = {}
-        self._owners: list[Address | None] = [None] * _SLOTS
-        self._looking: asyncio.Future[None] | None = None
-        self._looked_at = 0.0
+        self.nodes = ClusterNodes(self._read_seeds(), self._link_to, self.breaker.part)
         self._client: ClusterClient | None = None
         self._users = 0
 
@@ -237,9 +221,10 @@ class RedisClusterLink(Part):
     async def __aenter__(self) -> Self:
         self._users += 1
         if self._users == 1:
-            self._client = ClusterClient(self)
+            self._client = ClusterClient(self.nodes, self.breaker)
+            self.nodes.open()
             try:
-                await self.look()
+                await self.nodes.look()
             except UnavailableError:
                 logger.warning("no node of the Redis cluster answers; going on without it until one does")
             except BaseException:
@@ -254,10 +239,7 @@ class RedisClusterLink(Part):
         client, self._client = self._client, None
         if client is not None:
             await client.drain()
-        nodes, self._nodes = self._nodes, {}
-        self._owners = [None] * _SLOTS
-        for node in nodes.values():
-            await node.__aexit__()
+        await self.nodes.close()
 
     def script(self, text: str, digest: str, keys: list[str], args: list[Any]) -> Awaitable[Any]:
         """Run a Lua script of one key, sending its text only where a node does not know it. Starts with the call.
@@ -276,120 +258,6 @@ class RedisClusterLink(Part):
                 return await self.client.gather(*in_full)
         except ResponseError as error:
             raise UnavailableError(self.breaker.part) from error
-
-    # --- Who owns what ---
-
-    def node_of(self, key: bytes | None) -> RedisLink | None:
-        """Return the link to the owner of a key, to any owner where there is no key, and ``None`` where none is known."""
-        address = self._owners[random.randrange(_SLOTS) if key is None else key_slot(key)]  # noqa: S311
-        return None if address is None else self._nodes.get(address)
-
-    async def node_at(self, address: Address) -> RedisLink:
-        """Return the link to a node."""
-        if self._client is None:
-            raise RuntimeError("the link to Redis is not open")
-        node = self._nodes.get(address)
-        if node is None:
-            node = self._nodes[address] = self._link_to(address)
-            await node.__aenter__()
-        return node
-
-    async def primaries(self) -> list[RedisLink]:
-        """Return the links to all owners of slots."""
-        if None in self._owners:
-            await self.look()
-        return [self._nodes[owner] for owner in set(self._owners) if owner is not None]
-
-    def owners(self, keys: Iterable[str]) -> dict[Address, list[str]]:
-        """Return keys, or channels of shards, by the node that owns them as far as is known."""
-        found: dict[Address, list[str]] = {}
-        for key in keys:
-            owner = self._owners[key_slot(key.encode())]
-            if owner is not None:
-                found.setdefault(owner, []).append(key)
-        return found
-
-    def moved(self, slot: int, owner: Address) -> None:
-        """Note a slot's new owner."""
-        self._owners[slot] = owner
-
-    async def look_again(self) -> None:
-        """Look who owns which slots, unless somebody just did; where no node answers, what is known stays."""
-        if self._client is None or time.monotonic() - self._looked_at < _LOOK_AGAIN:
-            return
-        try:
-            await self.look()
-        except (UnavailableError, ConfigurationError) as error:
-            logger.debug("the nodes of the Redis cluster are not known: %s", error)
-
-    async def look(self) -> None:
-        """Ask the nodes, one after another, who owns which slots; callers at the same time share one look.
-
-        Raises:
-            UnavailableError: No node answers.
-            ConfigurationError: The server is not in cluster mode.
-        """
-        if self._looking is None:
-            self._looking = asyncio.ensure_future(self._look())
-            self._looking.add_done_callback(self._looked)
-        await asyncio.shield(self._looking)
-
-    def _looked(self, looking: asyncio.Future[None]) -> None:
-        self._looking = None
-        self._looked_at = time.monotonic()
-        _heed(looking)
-
-    async def _look(self) -> None:
-        known = list({owner for owner in self._owners if owner is not None} | set(self._nodes))
-        random.shuffle(known)
-        for address in [*known, *self._seeds]:
-            try:
-                node = await self.node_at(address)
-                ranges = await node.client.gather("CLUSTER", "SLOTS")
-            except (UnavailableError, RuntimeError):
-                continue
-            except ResponseError as error:
-                if "cluster support disabled" in str(error):
-                    raise ConfigurationError(
-                        f"the Redis at {address.host}:{address.port} is not in cluster mode; write redis:// instead of"
-                        " redis+cluster:// in PREFSYNC_REDIS_URL"
-                    ) from error
-                continue
-            owners: list[Address | None] = [None] * _SLOTS
-            for first, last, primary, *_ in ranges:
-                # A node that does not know its own address means the one at which it was asked.
-                host = (primary[0] or b"").decode() or address.host
-                owner = Address(host if host != "?" else address.host, int(primary[1]))
-                owners[first : last + 1] = [owner] * (last - first + 1)
-            for owner in {owner for owner in owners if owner is not None}:
-                await self.node_at(owner)
-            if any(owners):
-                self._owners = owners
-                await self._forget({owner for owner in owners if owner is not None})
-                return
-        raise UnavailableError(self.breaker.part)
-
-    async def _forget(self, current: set[Address]) -> None:
-        for address in self._nodes.keys() - current - set(self._seeds):
-            await self._nodes.pop(address).__aexit__()
-
-
-async def refuse_cluster(link: RedisLink) -> None:
-    """See that a link leads to one server; where it does not answer, it may.
-
-    Raises:
-        ConfigurationError: It leads to a node of a cluster of several shards, which would refuse most keys.
-    """
-    try:
-        async with link:
-            ranges = await link.client.gather("CLUSTER", "SLOTS")
-    except (UnavailableError, ResponseError):
-        return  # it is away, or says that it is no cluster
-    if len({tuple(primary[:2]) for _, _, primary, *_ in ranges}) > 1:
-        raise ConfigurationError(
-            "PREFSYNC_REDIS_URL leads to a Redis Cluster; write redis+cluster:// (or rediss+cluster://) instead of"
-            " redis:// (rediss://)"
-        )
 
 
 def _address(host: str) -> Address:
@@ -413,9 +281,3 @@ def _fail(answer: asyncio.Future[Any], error: BaseException, cause: BaseExceptio
         if cause is not None:
             error.__cause__ = cause
         answer.set_exception(error)
-
-
-def _heed(reply: asyncio.Future[Any]) -> None:
-    """Look at an error, so that the event loop does not report it as one that nobody looked at."""
-    if not reply.cancelled():
-        reply.exception()

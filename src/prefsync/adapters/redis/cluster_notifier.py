@@ -18,7 +18,8 @@ from prefsync.ports import Announcement, ChangeNotifier, Gap, Lost
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from prefsync.adapters.redis.cluster import Address, RedisClusterLink
+    from prefsync.adapters.redis.cluster import RedisClusterLink
+    from prefsync.adapters.redis.nodes import Address
 
 __all__ = ["RedisClusterNotifier"]
 
@@ -95,10 +96,10 @@ class _Lines:
     async def listen(self) -> None:
         """Listen at every node that owns channels; return or raise when one of them is lost."""
         try:
-            await self._link.look()
+            await self._link.nodes.look()
         except ConfigurationError as error:
             raise RedisConnectionError(str(error)) from error
-        owners = self._link.owners(self._channels)
+        owners = self._link.nodes.owners(self._channels)
         if sum(map(len, owners.values())) < len(self._channels):
             raise UnavailableError("notifier")
         for address in [*self._tasks]:
@@ -109,7 +110,7 @@ class _Lines:
             *(self._begin(address) for address in owners.keys() - self._tasks.keys())
         )  # those that fail do so after their time, and others stay
         self._inbox.back()
-        while self._link.owners(self._channels) == owners:
+        while self._link.nodes.owners(self._channels) == owners:
             done, _ = await asyncio.wait(
                 self._tasks.values(), timeout=_COMPARE, return_when=asyncio.FIRST_COMPLETED
             )
@@ -127,7 +128,7 @@ class _Lines:
             task.result()
 
     async def _hold(self, address: Address, channels: list[str], subscribed: asyncio.Future[None]) -> None:
-        node = await self._link.node_at(address)
+        node = await self._link.nodes.node_at(address)
         prefix, tag = self._link.prefix, self._channels[channels[0]] * 2
         async with asyncio.timeout(CONNECT_LIMIT) as limit, subscriber(node) as connection:
             line = Line(connection, "s", channels, f"{prefix}:beat:{{{tag}}}", self._link.client.gather)

@@ -1,0 +1,1 @@
+"""The parts of the notifiers' contract; ``prefsync.testing.notifier`` puts them together."""
