@@ -38,7 +38,8 @@ class Settings:
 
     Attributes:
         database_url: ``postgresql://...`` or ``sqlite:///file``.
-        redis_url: ``redis://...``; without it, cache, notifier and limits are this process's own.
+        redis_url: ``redis://...``, or ``redis+cluster://...`` of a Redis Cluster; without it, cache, notifier and
+            limits are this process's own.
         notifier_url: ``postgresql://...``: changes are announced by LISTEN and NOTIFY there instead of over Redis, or
             instead of within this process.
         redis_prefix: Begins every key and channel in Redis, and every channel in PostgreSQL; deployments that share

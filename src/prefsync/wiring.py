@@ -372,7 +372,9 @@ def _limiter(settings: Settings, link: RedisLink | RedisClusterLink | None, cloc
     return LimitsRateLimiter(settings.rate_limit, link, clock)
 
 
-def _tickets(link: RedisLink | None, repository: PreferenceRepository, clock: Clock) -> TicketStore:
+def _tickets(
+    link: RedisLink | RedisClusterLink | None, repository: PreferenceRepository, clock: Clock
+) -> TicketStore:
     if link is not None:
         from prefsync.adapters.redis import RedisTickets
 

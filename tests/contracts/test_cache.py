@@ -117,6 +117,7 @@ class TestLostRedis(CacheOutageContract):
         return outage
 
 
+@pytest.mark.once
 class TestRedisCluster(CacheContract):
     """A cluster of three shards, with two links as in two processes."""
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from prefsync.document import Subject
     from tests.clusters import ClusterServer, PrivateCluster
 
+pytestmark = pytest.mark.once
+
 LIMIT = 30.0
 
 

@@ -164,6 +164,7 @@ class TestPostgres(NotifierContract):
             yield twin
 
 
+@pytest.mark.once
 class TestLostPostgres(NotifierOutageContract):
     """PostgreSQL behind a network that can be cut."""
 
@@ -204,6 +205,7 @@ class Frozen:
             node.resume()
 
 
+@pytest.mark.once
 class TestLostRedisCluster(NotifierOutageContract):
     """A cluster of which every node is frozen."""
 
@@ -224,6 +226,7 @@ class TestLostRedisCluster(NotifierOutageContract):
         return Frozen(cluster)
 
 
+@pytest.mark.once
 class TestRedisCluster(NotifierContract):
     """Sharded pub/sub on a cluster of three shards, with two links as in two processes."""
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from tests.servers import PrivatePostgres
 
+pytestmark = pytest.mark.once
+
 LIMIT = 20.0
 
 

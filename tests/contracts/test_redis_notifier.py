@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from tests.servers import PrivateRedis
 
+pytestmark = pytest.mark.once
+
 LIMIT = 20.0
 
 

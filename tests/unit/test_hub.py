@@ -12,7 +12,6 @@ import pytest
 from prefsync.adapters.memory import MemoryNotifier, MemoryRepository
 from prefsync.errors import UnavailableError
 from prefsync.polling import Waiter
-from prefsync.ports import Announcement, Gap, Lost
 from prefsync.testing import FailingRepository
 from prefsync.testing.samples import HOSTILE_SUBJECTS, settled
 from tests.unit.support import ANNA, BERT, PATIENCE, Process
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from prefsync.document import Subject
+    from prefsync.ports import Announcement, Gap, Lost
 
 
 class MovingNotifier(MemoryNotifier):

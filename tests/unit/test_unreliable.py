@@ -8,7 +8,8 @@ import pytest
 from prefsync.adapters.memory import MemoryNotifier
 from prefsync.ports import Announcement, Gap, Lost
 from prefsync.testing import Mishaps, UnreliableNotifier
-from tests.unit.support import ANNA, LIMIT
+from prefsync.testing.samples import PATIENCE
+from tests.unit.support import ANNA
 
 SENT = list(range(1, 401))
 LAST = 1_000
@@ -32,7 +33,7 @@ async def heard(mishaps: Mishaps) -> list[int | str]:
                 await notifier.publish(Announcement(ANNA, None, LAST))
                 await anyio.sleep(0.01)
 
-        with anyio.fail_after(LIMIT):
+        with anyio.fail_after(PATIENCE):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(end)
                 async for one in announcements:

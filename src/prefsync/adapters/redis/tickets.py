@@ -12,6 +12,7 @@ from prefsync.ports import TicketStore
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from prefsync.adapters.redis.cluster import RedisClusterLink
     from prefsync.adapters.redis.link import RedisLink
 
 __all__ = ["RedisTickets"]
@@ -21,10 +22,10 @@ class RedisTickets(TicketStore):
     """Tickets that every process on the same Redis can take (Redis 6.2 or later).
 
     Args:
-        link: To Redis.
+        link: To Redis, or to a cluster.
     """
 
-    def __init__(self, link: RedisLink) -> None:
+    def __init__(self, link: RedisLink | RedisClusterLink) -> None:
         self._link = link
         self._prefix = ""
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from tests.clusters import PrivateCluster
 
+pytestmark = pytest.mark.once
+
 LIMIT = 20.0
 
 
