@@ -34,7 +34,7 @@ def connections_out(repository: SqlAlchemyRepository) -> int:
 
 def commands_under_way(link: RedisLink) -> int:
     """Return how many pipelines of a link are on their way."""
-    return 0 if link._gathering is None else link._gathering._in_flight
+    return 0 if link._gathering is None else len(link._gathering._travelling)
 
 
 OUTAGE_LIMIT = 0.5

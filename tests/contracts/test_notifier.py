@@ -74,7 +74,7 @@ class TestMishaps(UnreliableNotifierContract):
 
 async def subscribers(notifier: RedisNotifier) -> int:
     """Ask Redis how many connections listen on a notifier's channel."""
-    _, count = (await notifier._link.client.execute_command("PUBSUB", "NUMSUB", notifier._channel))[:2]
+    _, count = (await notifier._link.client.gather("PUBSUB", "NUMSUB", notifier._channel))[:2]
     return int(count)
 
 

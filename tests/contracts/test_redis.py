@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -197,3 +198,68 @@ async def test_two_prefixes_are_two_deployments(redis_url: str, redis_prefix: st
             await there.publish(Announcement(subject, None, 2))
             with anyio.fail_after(LIMIT):
                 assert await anext(announcements) == Announcement(subject, None, 2)
+
+
+@pytest.mark.parametrize("kind", ["closed by the server", "closed before the reply"])
+async def test_a_connection_that_was_closed_is_made_again(
+    redis_url: str, redis_prefix: str, redis: Redis, kind: str
+) -> None:
+    """A connection that the server closed, idle or with a command under way, costs no caller an error."""
+    subject = fresh_subject()
+    link = patient_link(redis_url, redis_prefix)
+    async with RedisCache(link) as cache:
+        await cache.put(subject, CacheEntry(1, b"one"))
+        for _ in range(3):
+            number = await link.client.gather("CLIENT", "ID")
+            killing = redis.client_kill_filter(_id=number)
+            if kind == "closed by the server":
+                await killing
+                assert await cache.get(subject) == CacheEntry(1, b"one")
+            else:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(lambda killing=killing: killing)
+                    found = [cache.get(subject) for _ in range(20)]
+                    assert [await one for one in found] == [CacheEntry(1, b"one")] * 20
+        assert not link.breaker.is_failing
+
+
+async def test_cancelled_callers_leave_no_reply_to_others(redis_url: str, redis_prefix: str) -> None:
+    """Whoever is cancelled, at whatever point, everybody else gets the reply to the own question."""
+    subjects = [fresh_subject() for _ in range(50)]
+    link = patient_link(redis_url, redis_prefix)
+    wrong: list[object] = []
+    async with RedisCache(link) as cache:
+        for number, subject in enumerate(subjects, 1):
+            await cache.put(subject, CacheEntry(number, b"%d" % number))
+
+        async def ask(number: int, steps: int | None) -> None:
+            with anyio.CancelScope() as scope:
+                if steps is not None:
+                    asyncio.get_running_loop().call_later(steps / 10_000, scope.cancel)
+                entry = await cache.get(subjects[number - 1])
+                if entry != CacheEntry(number, b"%d" % number):
+                    wrong.append((number, entry))
+
+        for turn in range(40):
+            async with anyio.create_task_group() as tasks:
+                for number in range(1, len(subjects) + 1):
+                    tasks.start_soon(ask, number, turn % 20 if number % 2 else None)
+    assert not wrong
+
+
+async def test_credentials_and_database_of_a_url_are_used(private_redis: Callable[[], PrivateRedis]) -> None:
+    """User, password and database are those of the URL; a wrong password is an outage, no endless wait."""
+    server = await run_sync(private_redis)
+    subject = fresh_subject()
+    async with Redis.from_url(server.url) as admin:
+        await admin.acl_setuser("me", enabled=True, passwords=["+secret"], keys=["*"], commands=["+@all"])
+        await admin.acl_setuser("default", enabled=False)
+    place = server.url.removeprefix("redis://").removesuffix("/0")
+    async with RedisCache(RedisLink(f"redis://me:secret@{place}/3")) as cache:
+        await cache.put(subject, CacheEntry(1, b"one"))
+        number = cache._link.client.gather("CLIENT", "INFO")
+        assert b" db=3 " in await number
+        assert b" user=me " in await number
+    async with RedisCache(RedisLink(f"redis://me:wrong@{place}/3")) as cache:
+        with anyio.fail_after(LIMIT), pytest.raises(UnavailableError):
+            await cache.get(subject)

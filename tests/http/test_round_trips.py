@@ -57,7 +57,7 @@ class Bench:
 
     async def forget(self, me: Caller) -> None:
         """Have the user's document in no cache, as after its time to live."""
-        assert await self.link.client.execute_command("DEL", self.cache._prefix + me.subject.key) == 1
+        assert await self.link.client.gather("DEL", self.cache._prefix + me.subject.key) == 1
 
     @contextlib.contextmanager
     def noting(self, *users: Caller) -> Iterator[Noted]:

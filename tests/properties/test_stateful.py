@@ -335,7 +335,7 @@ class Machine(RuleBasedStateMachine):
         if hasattr(cache, "_entries"):
             cache._entries.drop(self.subject)
         else:
-            self.run(cache._link.client.execute_command("DEL", cache._prefix + self.subject.key))
+            self.run(cache._link.client.gather("DEL", cache._prefix + self.subject.key))
 
     @rule(at=processes)
     def start_again(self, at: int) -> None:

@@ -171,7 +171,7 @@ async def test_a_question_that_left_before_is_not_shared_while_nothing_is_heard(
     async with process.listening():
         await settled(lambda: process.hub._has_caught_up, "the hub did not look at what came before it")
         for stream in notifier._subscriptions:
-            stream.send_nowait(Lost())
+            stream.put(Lost(), 0)
         await settled(lambda: not process.hub.is_listening, "the loss was not noticed")
         process.clock.advance(60)
         hold = repository.hold("load", after=True)
@@ -190,7 +190,7 @@ async def test_a_question_that_left_before_is_not_shared_while_nothing_is_heard(
                     await settled(lambda: bool(late.heard), "nobody was greeted")
             assert late.heard[0] == ("reset", written.revision)
             for stream in notifier._subscriptions:
-                stream.send_nowait(Gap())
+                stream.put(Gap(), 0)
             hold.release()
 
 
@@ -202,7 +202,7 @@ async def test_joining_works_while_the_notifier_is_lost() -> None:
     async with process.listening():
         await settled(lambda: process.hub._has_caught_up, "the hub did not look at what came before it")
         for stream in notifier.inner._subscriptions:  # type: ignore[attr-defined]
-            stream.send_nowait(Lost())
+            stream.put(Lost(), 0)
         await settled(lambda: not process.hub.is_listening, "the loss was not noticed")
         notifier.loses = True
         await process.merge("plugins", {"a": 1})

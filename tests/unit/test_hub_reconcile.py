@@ -53,7 +53,7 @@ class Deployment:
     def say(self, what: Lost | Gap) -> None:
         """Let the notifier say something about itself."""
         for stream in self.memory._subscriptions:
-            stream.send_nowait(what)
+            stream.put(what, 0)
 
     async def lose(self) -> None:
         """Lose the notifier's link."""

@@ -1,12 +1,16 @@
-"""Rate limits counted by the ``limits`` library (extra ``limits``), over all processes that share its storage."""
+"""Rate limits over all processes: on a storage of the ``limits`` library (extra ``limits``), or on our link to Redis.
+
+On the link a request is one script, which also says what remains and until when; the library asks twice, and both
+questions look through more of the window than the one answer needs.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import time
 from dataclasses import dataclass
+from hashlib import sha1
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from prefsync.adapters.memory import MemoryRateLimiter
@@ -15,7 +19,7 @@ from prefsync.errors import MissingExtraError, UnavailableError
 from prefsync.ports import Permit, RateLimiter
 
 try:
-    from limits.aio.storage import MovingWindowSupport, RedisStorage
+    from limits.aio.storage import MovingWindowSupport
     from limits.errors import StorageError
 except ImportError as error:
     raise MissingExtraError("rate limits shared by processes (prefsync.adapters.limits)", "limits") from error
@@ -40,6 +44,41 @@ _LARGEST_LEASE: Final = 64
 _LEASE_LIFE: Final = 5.0
 
 _REMEMBERED_LEASES: Final = 50_000
+
+_MICROSECONDS: Final = 1_000_000
+
+# A list of what was counted, newest first, each as its time, the count before it and the count after it: how much a
+# window holds is told by its two ends, whatever the entries cost. The time is Redis' own, in microseconds, and never
+# goes back within a list.
+_COUNT: Final = """
+local limit, window, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local function entry(index)
+  local at, before, after = string.match(redis.call('LINDEX', KEYS[1], index) or '', '^(%d+) (%d+) (%d+)$')
+  return tonumber(at), tonumber(before), tonumber(after)
+end
+local newest, _, total = entry(0)
+local oldest, before
+if newest then
+  now = math.max(now, newest)
+  oldest, before = entry(-1)
+  while oldest and oldest <= now - window do
+    redis.call('RPOP', KEYS[1])
+    oldest, before = entry(-1)
+  end
+end
+local count = oldest and total - before or 0
+local allowed = count + cost <= limit
+if allowed then
+  total = total or 0
+  redis.call('LPUSH', KEYS[1], string.format('%.0f %.0f %.0f', now, total, total + cost))
+  redis.call('PEXPIRE', KEYS[1], math.ceil(window / 1000))
+  oldest, count = oldest or now, count + cost
+end
+return {allowed and 1 or 0, limit - count, (oldest or now) + window - now}
+"""
+_COUNT_DIGEST: Final = sha1(_COUNT.encode(), usedforsecurity=False).hexdigest()
 
 
 @dataclass(slots=True)
@@ -70,9 +109,9 @@ class LimitsRateLimiter(RateLimiter):
     ) -> None:
         self.rate = rate
         self._link: RedisLink | RedisClusterLink | None = None
-        self._shared: Any = None
+        self._storage: Any = None
         if isinstance(storage, MovingWindowSupport):
-            self._shared = storage
+            self._storage = storage
         else:
             self._link = storage
         self._local = MemoryRateLimiter(rate, clock)
@@ -83,12 +122,11 @@ class LimitsRateLimiter(RateLimiter):
 
     async def __aenter__(self) -> Self:
         if self._link is not None:
-            self._shared = _LinkedStorage(await self._link.__aenter__())
+            await self._link.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._link is not None:
-            self._shared = None
             await self._link.__aexit__()
 
     async def acquire(self, key: str, cost: int = 1) -> Permit:
@@ -122,36 +160,16 @@ class LimitsRateLimiter(RateLimiter):
         return await self._local.acquire(key, amount)
 
     async def _count_shared(self, key: str, amount: int) -> Permit:
-        storage, limit, window = self._shared, self.rate.limit, self._window
-        hit = storage.acquire_entry(key, limit, window, amount)
-        if self._link is None:
-            allowed = await hit
-            start, count = await storage.get_moving_window(key, limit, window)
-        else:
-            # Started together, in this order: they travel as one pipeline, and the window is read as the hit left it.
-            look = storage.get_moving_window(key, limit, window)
-            allowed, (start, count) = await asyncio.gather(hit, look)
+        limit, window = self.rate.limit, self._window
+        if self._link is not None:
+            words = [limit, window * _MICROSECONDS, amount]
+            place = f"{self._link.prefix}:limit:1:{key}"
+            allowed, remaining, left = await self._link.script(_COUNT, _COUNT_DIGEST, [place], words)
+            return Permit(bool(allowed), max(0, remaining), max(1, math.ceil(left / _MICROSECONDS)))
+        allowed = await self._storage.acquire_entry(key, limit, window, amount)
+        start, count = await self._storage.get_moving_window(key, limit, window)
         return Permit(bool(allowed), max(0, limit - count), min(window, _left(start + window, time.time())))
 
 
 def _left(moment: float, now: float) -> int:
     return max(1, math.ceil(moment - now))
-
-
-class _LinkedStorage(RedisStorage):
-    """The Redis storage of ``limits``, its commands gathered with everybody else's."""
-
-    STORAGE_SCHEME: list[str] = []  # noqa: RUF012  # not to be found by URL; declared as limits does
-
-    def __init__(self, link: RedisLink | RedisClusterLink) -> None:
-        self._link = link
-        super().__init__(
-            "async+redis://",
-            wrap_exceptions=True,
-            implementation="redispy",
-            key_prefix=f"{link.prefix}:limit",
-        )
-
-    def configure_bridge(self) -> None:
-        bridge: Any = self.bridge
-        bridge.connection_getter = lambda _readonly: self._link.client

@@ -1,136 +1,30 @@
-"""One link to Redis for everything in a process: commands of concurrent requests travel in one pipeline."""
+"""One link to Redis for everything in a process."""
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import DataError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
+from prefsync.adapters.redis.gathering import GatheringClient
 from prefsync.errors import ConfigurationError, UnavailableError
 from prefsync.ports import Part
 from prefsync.resilience import Breaker
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    import asyncio
+    from collections.abc import Awaitable, Sequence
 
     from prefsync.clock import Clock
 
-__all__ = ["GatheringRedis", "RedisLink"]
-
-# While this many pipelines are on their way, further commands wait and travel together in the next one. More of them
-# mean smaller pipelines, and a pipeline costs more than the commands in it.
-_IN_FLIGHT: Final = 2
+__all__ = ["RedisLink"]
 
 # Seconds. A Redis that is up answers in well under a millisecond; one that is frozen must not hold requests for long.
 TIME_LIMIT: Final = 0.25
-
-
-# A command's words, its options, and who waits for the reply.
-_Command: TypeAlias = tuple[tuple[Any, ...], dict[str, Any], "asyncio.Future[Any]"]
-
-
-class GatheringRedis(Redis):
-    """A client whose commands, of all tasks in one round of the event loop, travel as one pipeline.
-
-    A caller that is cancelled leaves no reply behind on a connection (the fault of CVE-2023-28858): pipelines run in
-    tasks of their own. Commands that block a connection (``BLPOP``, ``SUBSCRIBE``) do not belong here.
-
-    Args:
-        source: The client whose connections to use.
-        breaker: Knows whether Redis answers.
-    """
-
-    def __init__(self, source: Redis, breaker: Breaker) -> None:
-        super().__init__(connection_pool=source.connection_pool)
-        self.auto_close_connection_pool = False
-        self._breaker = breaker
-        self._waiting: list[_Command] = []
-        self._scheduled = False
-        self._in_flight = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Send a command with those of others, and return its reply.
-
-        Raises:
-            UnavailableError: Redis is out of reach.
-            ResponseError: Redis answered with an error.
-        """
-        return await self.gather(*args, **options)
-
-    def gather(self, *args: Any, **options: Any) -> asyncio.Future[Any]:
-        """Send a command with those of others; the reply can be awaited later."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        try:
-            self._breaker.check()
-        except UnavailableError as error:
-            future.set_exception(error)
-            return future
-        self._waiting.append((args, options, future))
-        if not self._scheduled:
-            self._scheduled = True
-            # Not at once but a round later: what a request starts in tasks of its own travels along.
-            loop.call_soon(loop.call_soon, self._depart)
-        return future
-
-    def _depart(self) -> None:
-        self._scheduled = False
-        if self._waiting and self._in_flight < _IN_FLIGHT:
-            batch, self._waiting = self._waiting, []
-            self._in_flight += 1
-            task = asyncio.get_running_loop().create_task(self._travel_and_return(batch))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _travel_and_return(self, batch: list[_Command]) -> None:
-        try:
-            await self._travel(batch)
-        finally:
-            self._in_flight -= 1
-            if self._waiting:
-                self._depart()
-
-    async def _ask(self, commands: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> list[Any]:
-        pipeline = self.pipeline(transaction=False)
-        for args, options in commands:
-            pipeline.execute_command(*args, **options)
-        replies: list[Any] = await pipeline.execute(raise_on_error=False)
-        return replies
-
-    async def _travel(self, batch: list[_Command]) -> None:
-        replies: list[Any]
-        try:
-            replies = await self._ask([(args, options) for args, options, _ in batch])
-        except (DataError, UnicodeError) as error:
-            # One of them cannot be written as a command at all: it fails alone.
-            replies = [error] if len(batch) == 1 else []
-            for alone in batch if len(batch) > 1 else []:
-                await self._travel([alone])
-        except (RedisError, OSError, TimeoutError) as error:
-            self._breaker.failed()
-            replies = [UnavailableError(self._breaker.part)] * len(batch)
-            for reply in replies:
-                reply.__cause__ = error
-        else:
-            self._breaker.succeeded()
-        for (_, _, future), reply in zip(batch, replies, strict=False):
-            if future.done():
-                continue
-            if isinstance(reply, Exception):
-                future.set_exception(reply)
-            else:
-                future.set_result(reply)
-
-    async def drain(self) -> None:
-        """Wait for what is under way."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
 
 
 class RedisLink(Part):
@@ -159,7 +53,7 @@ class RedisLink(Part):
         self._source = source
         self._time_limit = time_limit
         self._own: Redis | None = None
-        self._gathering: GatheringRedis | None = None
+        self._gathering: GatheringClient | None = None
         self._users = 0
         if isinstance(source, str):
             _check_url(source)
@@ -169,7 +63,7 @@ class RedisLink(Part):
             )
 
     @property
-    def client(self) -> GatheringRedis:
+    def client(self) -> GatheringClient:
         """The client for commands. Only between enter and exit."""
         if self._gathering is None:
             raise RuntimeError("the link to Redis is not open")
@@ -180,7 +74,7 @@ class RedisLink(Part):
         if self._users == 1:
             if isinstance(self._source, str):
                 self._own = self._source_client(self._source)
-            self._gathering = GatheringRedis(self._raw(), self.breaker)
+            self._gathering = GatheringClient(self._raw(), self.breaker, self._time_limit)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -188,8 +82,8 @@ class RedisLink(Part):
         if self._users:
             return
         if self._gathering is not None:
-            await self._gathering.drain()
-            self._gathering = None
+            gathering, self._gathering = self._gathering, None
+            await gathering.close()
         if self._own is not None:
             await self._own.aclose()
             self._own = None
@@ -198,7 +92,9 @@ class RedisLink(Part):
         """Return a subscriber on a connection of its own."""
         return self._raw().pubsub()
 
-    def script(self, text: str, digest: str, keys: list[str], args: list[Any]) -> Awaitable[Any]:
+    def script(
+        self, text: str, digest: str, keys: list[str], args: Sequence[str | bytes | float]
+    ) -> Awaitable[Any]:
         """Run a Lua script, sending its text only where Redis does not know it. Starts with the call.
 
         Raises:
