@@ -17,10 +17,12 @@ from starlette.routing import Match
 from prefsync.document import Identity, Subject
 from prefsync.errors import MalformedError, PrefsyncError, UndeclaredNamespaceError
 from prefsync.http import ClientGoneError, HttpResponse
+from prefsync.http.handlers import DOCUMENT_METHODS
 from prefsync.http.problems import answer, answer_status
 from prefsync.shutdown import told_to_stop
 from prefsync.wiring import Parts, Runtime
 from prefsync_fastapi.openapi import documented_routes
+from prefsync_fastapi.shortcut import learn, raise_failure
 from prefsync_fastapi.translate import AsgiSocket, reader_of, request_from, send_response
 
 if TYPE_CHECKING:
@@ -246,6 +248,7 @@ class _ProtocolRoute(APIRoute):
         self._runtime = runtime
         self._direct = direct
         self._takes = takes
+        self.goes_by_path = True  # as far as documents are concerned
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         # A handshake is matched as the GET that it is: routes of this kind know no other requests.
@@ -257,6 +260,7 @@ class _ProtocolRoute(APIRoute):
         return match, found
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise_failure(scope)
         if not (self._direct and _is_unguarded(scope, self)):
             scope[_OWN] = True
             await (self._shake_hands if scope["type"] == "websocket" else super().handle)(
@@ -264,15 +268,27 @@ class _ProtocolRoute(APIRoute):
             )
             return
         _require_open(self._runtime)
-        path = scope["path_params"].get(_PATH, "")
         if scope["type"] == "websocket":
-            await _connect(self._runtime, AsgiSocket(scope, receive, send, path))
+            await _connect(
+                self._runtime, AsgiSocket(scope, receive, send, scope["path_params"].get(_PATH, ""))
+            )
             return
+        if scope["method"] in DOCUMENT_METHODS and self._runtime.api.has_documents_at(
+            scope["path_params"][_PATH]
+        ):
+            learn(scope, self)
+        await send_response(await self.answer(scope, receive), receive, send)
+
+    def is_free(self) -> bool:
+        """See ``Destination``."""
+        return self._runtime.is_open
+
+    async def answer(self, scope: Scope, receive: Receive) -> HttpResponse:
+        """See ``Destination``."""
         try:
-            response = await self._runtime.api.handle(request_from(scope, receive, path))
+            return await self._runtime.api.handle(request_from(scope, receive, scope["path_params"][_PATH]))
         except ClientGoneError:
-            response = HttpResponse(_CLIENT_GONE)
-        await send_response(response, receive, send)
+            return HttpResponse(_CLIENT_GONE)
 
     async def _shake_hands(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the host's dependencies see the handshake as the HTTP request that it is."""

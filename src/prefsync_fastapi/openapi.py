@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
     from prefsync.schema import Schema
 
-__all__ = ["documented_routes"]
+__all__ = ["DocumentedRoute", "documented_routes"]
 
 
-class _DocumentedRoute(APIRoute):
+class DocumentedRoute(APIRoute):
     """Stands in the OpenAPI document and never answers: the protocol's own routes stand before it."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """See ``BaseRoute``."""
         del scope
         return Match.NONE, {}
 
@@ -39,7 +40,7 @@ def documented_routes(schema: Schema, dependencies: list[Depends]) -> Iterator[A
     for path, method, operation in describe(schema):
         # FastAPI makes an id of name and path: one mount included twice, or two of them, do not get the same.
         name = operation.pop("operationId")
-        yield _DocumentedRoute(
+        yield DocumentedRoute(
             path,
             _answered_elsewhere,
             methods=[method.upper()],

@@ -51,11 +51,11 @@ if TYPE_CHECKING:
     from prefsync.service import PreferenceService
     from prefsync.session import Sessions
 
-__all__ = ["PreferencesApi"]
+__all__ = ["DOCUMENT_METHODS", "PreferencesApi"]
 
 T = TypeVar("T")
 
-_DOCUMENT_METHODS: Final = ("GET", "HEAD", "PUT", "PATCH", "DELETE")
+DOCUMENT_METHODS: Final = ("GET", "HEAD", "PUT", "PATCH", "DELETE")
 _READ_METHODS: Final = ("GET", "HEAD")
 
 LONGEST_WAIT: Final = 60.0
@@ -172,15 +172,20 @@ class PreferencesApi:
                 return await self._admission.redeem(ticket, request.client, limit_headers)
         return await self._admission.identify(request, limit_headers)
 
+    def has_documents_at(self, path: str) -> bool:
+        """Tell whether a path below the prefix is that of the document or of a namespace."""
+        name = path.removeprefix("/")
+        return name == "" or name in self._service.schema.namespaces
+
     def _route(self, request: HttpRequest) -> Callable[[HttpRequest, Identity], Awaitable[HttpResponse]]:
         """Return what answers a request, an error included: one that is refused counts too."""
         name = request.path.removeprefix("/")
-        if name == "" or name in self._service.schema.namespaces:
+        if self.has_documents_at(request.path):
             if request.method in _READ_METHODS:
                 return self._read
-            if request.method in _DOCUMENT_METHODS:
+            if request.method in DOCUMENT_METHODS:
                 return self._write
-            return _refusing(ForbiddenMethodError(_DOCUMENT_METHODS))
+            return _refusing(ForbiddenMethodError(DOCUMENT_METHODS))
         found = {
             "schema": (self._read_schema, _READ_METHODS),
             "changes": (self._read_changes, _READ_METHODS),
