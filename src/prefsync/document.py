@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from prefsync.strictjson import decode, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
     from pydantic import JsonValue
 
@@ -92,6 +92,8 @@ class Document:
         values: Stored values by namespace and field, in canonical form; a default is never among them.
         revisions: Of each namespace that was ever written.
         floor: The highest revision that an erase has used up; the next write goes beyond it.
+        shown: What a schema found out about namespaces, by model: their effective values, and whether all that is
+            stored fits.
     """
 
     revision: int = 0
@@ -99,6 +101,10 @@ class Document:
     revisions: Mapping[str, int] = field(default_factory=dict)
     floor: int = 0
     _values_json: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
+    _revisions_json: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
+    shown: dict[Hashable, tuple[dict[str, JsonValue], bool]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def values_json(self) -> bytes:
@@ -106,6 +112,18 @@ class Document:
         if not self._values_json:
             self._values_json.append(encode(self.values))
         return self._values_json[0]
+
+    @property
+    def revisions_json(self) -> bytes:
+        """The namespaces' revisions as compact JSON; written once."""
+        if not self._revisions_json:
+            self._revisions_json.append(encode(self.revisions))
+        return self._revisions_json[0]
+
+    def is_known_to_fit(self, model: Hashable) -> bool:
+        """Tell whether a model was seen to take all that is stored of its namespace."""
+        found = self.shown.get(model)
+        return found is not None and found[1]
 
     @property
     def version(self) -> int:
@@ -118,7 +136,7 @@ class Document:
 
     def encode(self) -> bytes:
         """Write the document for a cache."""
-        return b"[%d,%d,%b,%b]" % (self.revision, self.floor, encode(self.revisions), self.values_json)
+        return b"[%d,%d,%b,%b]" % (self.revision, self.floor, self.revisions_json, self.values_json)
 
     @classmethod
     def decode(cls, data: bytes) -> Document:

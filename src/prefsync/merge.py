@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from prefsync.document import Change, Document
 from prefsync.errors import FieldError, InvalidPreferencesError
-from prefsync.strictjson import Limits, canonical, equal, pointer, problems_in
+from prefsync.strictjson import Limits, canonical, encode, equal, pointer, problems_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +38,8 @@ class Replace:
     """Replace a namespace's values; declared fields left out go back to their defaults."""
 
     values: NamespaceValues
+    is_checked: bool = field(default=False, compare=False)
+    """Whether it is known that the values keep the limits."""
 
     def apply(self, namespace: Namespace, stored: NamespaceValues) -> dict[str, JsonValue]:
         """Return the new stored values, undeclared ones of a newer schema kept."""
@@ -89,6 +91,21 @@ Edit: TypeAlias = Replace | Patch | Assign | Reset
 
 
 @dataclass(frozen=True, slots=True)
+class Edited:
+    """What a mutation leaves.
+
+    Attributes:
+        values: The new stored values; those of a namespace that stays as it was are the same object.
+        errors: What is wrong with them.
+        valid: The namespaces of which it is known that the model takes all that is stored.
+    """
+
+    values: dict[str, NamespaceValues]
+    errors: list[FieldError] = field(default_factory=list)
+    valid: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
 class Mutation:
     """What one write does.
 
@@ -114,37 +131,62 @@ class Mutation:
         Raises:
             InvalidPreferencesError: The result breaks a model's rules or a limit.
         """
-        result, errors = self._edit_all(schema, document, limits)
-        if errors:
-            raise InvalidPreferencesError(errors)
-        return result
+        return self.edit(schema, document, limits).values
+
+    def edit(self, schema: Schema, document: Document, limits: Limits) -> Edited:
+        """Return what this write leaves.
+
+        Raises:
+            InvalidPreferencesError: As :meth:`apply` does.
+        """
+        edited = self._edit_all(schema, document, limits)
+        if edited.errors:
+            raise InvalidPreferencesError(edited.errors)
+        return edited
 
     def errors_upon(self, schema: Schema, document: Document, limits: Limits) -> list[FieldError]:
         """Return what :meth:`apply` would refuse."""
-        return self._edit_all(schema, document, limits)[1]
+        return self._edit_all(schema, document, limits).errors
 
-    def _edit_all(
-        self, schema: Schema, document: Document, limits: Limits
-    ) -> tuple[dict[str, NamespaceValues], list[FieldError]]:
-        result: dict[str, NamespaceValues] = dict(document.values)
-        errors: list[FieldError] = []
+    def _edit_all(self, schema: Schema, document: Document, limits: Limits) -> Edited:
+        result = Edited(dict(document.values))
         for name, edit in self.edits.items():
-            values, found = _edited(schema[name], edit, document.values.get(name, {}), limits)
-            errors += found
+            namespace = schema[name]
+            stored = document.values.get(name, {})
+            fits = document.is_known_to_fit(namespace.model)
+            values, errors, valid = _edited(namespace, edit, stored, limits, fits=fits)
+            result.errors.extend(errors)
+            if valid:
+                result.valid.add(name)
             if values:
-                result[name] = values
+                result.values[name] = values
             else:
-                result.pop(name, None)
-        return result, errors
+                result.values.pop(name, None)
+        return result
 
 
 def _edited(
-    namespace: Namespace, edit: Edit, stored: NamespaceValues, limits: Limits
-) -> tuple[NamespaceValues, list[FieldError]]:
+    namespace: Namespace, edit: Edit, stored: NamespaceValues, limits: Limits, *, fits: bool
+) -> tuple[NamespaceValues, list[FieldError], bool]:
+    """Return new stored values, what is wrong with them, and whether the model is known to take all of them.
+
+    Args:
+        namespace: Which.
+        edit: What to do.
+        stored: The stored values.
+        limits: How large they may be.
+        fits: Whether the model is known to take all of the stored values.
+    """
     touched = _touched(edit)
     values = edit.apply(namespace, stored)
+    is_checked = isinstance(edit, Replace) and edit.is_checked and len(values) == len(edit.values)
+    if fits and is_checked and values == stored:
+        same = canonical(values)
+        if encode(same) == encode(stored):  # in Python more is equal than in JSON
+            return stored, [], True
     errors = [] if not values else _rule_errors(namespace, values)
-    if errors or _merges_into(touched, stored):
+    knows_all = namespace.is_open or values.keys() <= namespace.defaults.keys()
+    if errors or (not fits and _merges_into(touched, stored)):
         # Something stored earlier may not fit any more. It reads as its default, so the edit is made upon that; and
         # it stays stored where the edit leaves it alone, because a newer version of the host's code may know it.
         valid = namespace.valid_part(stored)
@@ -154,17 +196,19 @@ def _edited(
             kept = namespace.defaults.keys() if isinstance(edit, Replace) else touched.keys()
             aside = {name: value for name, value in stored.items() if name not in valid and name not in kept}
             values = {**values, **aside}
+        knows_all = False
     if not namespace.is_open:
         errors += [
             FieldError(pointer(namespace.name, name), "extra_forbidden", "Extra inputs are not permitted")
             for name in touched
             if name not in namespace.defaults
         ]
-    errors += problems_in(dict(values), limits, at=(namespace.name,))
+    if not is_checked:
+        errors += problems_in(dict(values), limits, at=(namespace.name,))
     if len(values) > limits.fields:
         detail = f"a namespace may have at most {limits.fields} fields"
         errors.append(FieldError(pointer(namespace.name), "too_many_fields", detail))
-    return canonical(values), errors
+    return canonical(values), errors, knows_all and not errors
 
 
 def _touched(edit: Edit) -> dict[str, Any]:

@@ -199,7 +199,7 @@ class PreferenceRepository(Part, Protocol):
 
     @abstractmethod
     async def logged_since(self, at: int, limit: int) -> Sequence[LoggedRevision]:
-        """Return the changes of all subjects logged at a time (ms since 1970) or after it.
+        """Return the newest change of each subject of which any was logged at a time (ms since 1970) or after it.
 
         The oldest ``limit`` of them, in order of their time; those of one ms are never parted, so there may be more.
         """

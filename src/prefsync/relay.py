@@ -16,12 +16,10 @@ from prefsync.errors import UnavailableError
 from prefsync.ports import Announcement
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from prefsync.caching import CachedDocuments
     from prefsync.clock import Clock
     from prefsync.document import Subject
-    from prefsync.ports import ChangeNotifier, LoggedRevision, PreferenceCache, PreferenceRepository
+    from prefsync.ports import ChangeNotifier, PreferenceCache, PreferenceRepository
     from prefsync.resilience import Guard
 
 __all__ = ["Relay"]
@@ -110,7 +108,7 @@ class Relay:
         seen: dict[Subject, int] = {}
         while True:
             page = await self._guard(self._repository.logged_since(at, _PAGE))
-            newest = _newest(page)
+            newest = {logged.subject: logged.revision for logged in page}
             new = {
                 subject: revision
                 for subject, revision in newest.items()
@@ -142,11 +140,3 @@ class Relay:
         if told:
             logger.debug("told of %d changes that their writers had not told of", told)
         return told
-
-
-def _newest(page: Sequence[LoggedRevision]) -> dict[Subject, int]:
-    """Return the newest revision of each subject in a page."""
-    newest: dict[Subject, int] = {}
-    for logged in page:
-        newest[logged.subject] = max(logged.revision, newest.get(logged.subject, 0))
-    return newest

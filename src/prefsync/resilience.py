@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
@@ -15,7 +17,7 @@ T = TypeVar("T")  # 3.11 has no type parameters
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-__all__ = ["Breaker", "Guard"]
+__all__ = ["Breaker", "Guard", "to_its_end"]
 
 logger = logging.getLogger("prefsync")
 
@@ -104,10 +106,26 @@ class Guard:
             call.close()
             raise
         try:
-            with anyio.fail_after(self._time_limit):
+            async with asyncio.timeout(self._time_limit):
                 result = await call
         except (TimeoutError, UnavailableError) as error:
             self.breaker.failed()
             raise UnavailableError(self.breaker.part) from error
         self.breaker.succeeded()
         return result
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Await work that must not stop in the middle; whoever is cancelled meanwhile waits for its end all the same.
+
+    A task of its own is safe from every way to cancel the caller, and costs less than a shielded scope.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):
+            while not task.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({task})
+        raise

@@ -19,13 +19,13 @@ from prefsync.errors import ConfigurationError, FieldError, UndeclaredNamespaceE
 from prefsync.strictjson import Limits, canonical, digestible, encode, equal, pointer, problems_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     # The class of pydantic's classes has no public name; at run time it is asked of a model.
     from pydantic._internal._model_construction import ModelMetaclass
     from pydantic_core import ErrorDetails
 
-    from prefsync.document import NamespaceValues
+    from prefsync.document import Document, NamespaceValues
 else:
     ModelMetaclass = type(BaseModel)
 
@@ -202,10 +202,22 @@ class Namespace:
 
     def effective(self, stored: NamespaceValues) -> dict[str, JsonValue]:
         """Return stored values laid over the defaults."""
+        return self.laid_over(self.valid_part(stored) if stored else stored)
+
+    def laid_over(self, valid: NamespaceValues) -> dict[str, JsonValue]:
+        """Return values that fit laid over the defaults."""
         if self.is_open:
-            return dict(stored)
-        valid = self.valid_part(stored) if stored else stored
+            return dict(valid)
         return {name: valid.get(name, default) for name, default in self.defaults.items()}
+
+    def shown_of(self, document: Document) -> dict[str, JsonValue]:
+        """Return the effective values of a document, worked out once for each document."""
+        found = document.shown.get(self.model)
+        if found is None:
+            stored = document.values.get(self.name, {})
+            valid = self.valid_part(stored) if stored else stored
+            found = document.shown[self.model] = (self.laid_over(valid), len(valid) == len(stored))
+        return found[0]
 
 
 class Schema:
@@ -273,6 +285,25 @@ class Schema:
         return {
             name: namespace.effective(stored.get(name, {})) for name, namespace in self.namespaces.items()
         }
+
+    def show(self, document: Document) -> dict[str, dict[str, JsonValue]]:
+        """Return the effective values of a document."""
+        return {name: namespace.shown_of(document) for name, namespace in self.namespaces.items()}
+
+    def know(self, document: Document, before: Document, valid: Container[str]) -> None:
+        """Spare the next document what is known already.
+
+        Args:
+            document: What a write left.
+            before: What it was made upon.
+            valid: The namespaces whose stored values are known to fit.
+        """
+        for name, namespace in self.namespaces.items():
+            stored = document.values.get(name, {})
+            if stored is before.values.get(name) and namespace.model in before.shown:
+                document.shown[namespace.model] = before.shown[namespace.model]
+            elif name in valid:
+                document.shown[namespace.model] = (namespace.laid_over(stored), True)
 
 
 def _declare(model: PreferencesModel) -> Namespace:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from contextlib import asynccontextmanager
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,10 +15,11 @@ from prefsync.document import Change, Document, Snapshot
 from prefsync.errors import IdempotencyMismatchError, PreconditionFailedError, PrefsyncError, UnavailableError
 from prefsync.merge import difference
 from prefsync.ports import Announcement, Outcome, RequestRecord, Write
+from prefsync.resilience import to_its_end
 from prefsync.strictjson import Limits, decode, encode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from prefsync.caching import CachedDocuments, Found
     from prefsync.document import Subject
@@ -63,26 +65,55 @@ class _Task:
 
 
 class _Turns:
-    """One writer at a time for each subject in this process.
+    """One writer at a time for each subject in this process, in the order they came.
 
     Concurrent writers would lose races to one another, and each lost race costs two statements.
     """
 
     def __init__(self) -> None:
-        self._locks: dict[Subject, tuple[anyio.Lock, int]] = {}
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
-    @asynccontextmanager
-    async def of(self, subject: Subject) -> AsyncIterator[None]:
+    async def take(self, key: str) -> _Turn:
         """Wait for a subject's turn."""
-        lock, users = self._locks.get(subject) or (anyio.Lock(fast_acquire=True), 0)
-        self._locks[subject] = (lock, users + 1)
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            self._waiting[key] = deque()
+            return _Turn(self, key)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting.append(turn)
         try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._locks.pop(subject)
-            if users > 1:
-                self._locks[subject] = (lock, users - 1)
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give_to_next(key)  # it was this one's turn, and it does not take it
+            raise
+        return _Turn(self, key)
+
+    def give_to_next(self, key: str) -> None:
+        """End a turn."""
+        waiting = self._waiting[key]
+        while waiting:
+            turn = waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        del self._waiting[key]
+
+
+class _Turn:
+    """A subject's turn, until it is ended."""
+
+    __slots__ = ("_key", "_turns")
+
+    def __init__(self, turns: _Turns, key: str) -> None:
+        self._turns: _Turns | None = turns
+        self._key = key
+
+    def end(self) -> None:
+        """Let the next one write; does nothing when called again."""
+        turns, self._turns = self._turns, None
+        if turns is not None:
+            turns.give_to_next(self._key)
 
 
 class PreferenceService:
@@ -174,18 +205,14 @@ class PreferenceService:
             UnavailableError: The database is out of reach.
         """
         task = _Task(mutation, condition, request, origin)
-        # The turn ends when the database has answered: the next writer needs no more than that.
-        async with self._turns.of(subject):
-            snapshot, write = await self._write(subject, task)
-        if write is not None and write.change is not None:
-            # Once the database has it the others must hear of it, even where the caller goes away in between.
-            with anyio.CancelScope(shield=True):
-                await self._announce(subject, write.document, write.change)
-                await self._trim_now_and_then(subject)
-        return snapshot
+        turn = await self._turns.take(subject.key)
+        try:
+            return await self._write(subject, task, turn)
+        finally:
+            turn.end()
 
-    async def _write(self, subject: Subject, task: _Task) -> tuple[Snapshot, Write | None]:
-        """Return the state to answer with, and what was stored, if anything."""
+    async def _write(self, subject: Subject, task: _Task, turn: _Turn) -> Snapshot:
+        """Return the state to answer with."""
         # A document from memory or cache is good for a compare-and-set, which finds out if it is old. Every other
         # outcome (a refusal, nothing to change) is decided again upon the database's before it is told.
         document = self.documents.recall(subject) or (await self.documents.find(subject)).document
@@ -196,18 +223,20 @@ class PreferenceService:
                 write = self._plan(subject, document, task)
             except PrefsyncError as refusal:
                 error = refusal
-            outcome = None if write is None else await self._store(subject, write)
+            outcome = None
+            if write is not None:
+                # Once the database has it the others must hear of it, even where the caller goes away in between.
+                outcome = await to_its_end(self._store(subject, write, turn))
             if write is not None and outcome is Outcome.WRITTEN:
-                self.documents.note(subject, write.document)
-                return self.show_document(subject, write.document), write
+                return self.show_document(subject, write.document)
             if task.request is not None and outcome is not Outcome.CONFLICT:
                 answer = await self._answer(subject, task.request)
                 if answer is not None:
-                    return answer, None
+                    return answer
             if write is None and is_fresh:
                 if error is not None:
                     raise error
-                return self.show_document(subject, document), None
+                return self.show_document(subject, document)
             document, is_fresh = await self.documents.load(subject), True
         logger.warning("a write lost %d races in a row and was given up", _MOST_RACES)
         raise UnavailableError("database")
@@ -222,9 +251,11 @@ class PreferenceService:
         if task.condition is not None:
             task.condition(self.show_document(subject, document))
         now = self._clock.now()
-        values = task.mutation.apply(self.schema, document, self.limits)
-        step = difference(document, values, now=now, origin=task.origin, limits=self.limits)
+        edited = task.mutation.edit(self.schema, document, self.limits)
+        step = difference(document, edited.values, now=now, origin=task.origin, limits=self.limits)
         after, change = step or (document, None)
+        if step is not None:
+            self.schema.know(after, document, edited.valid)
         if change is None and task.request is None:
             return None
         record = None
@@ -233,10 +264,15 @@ class PreferenceService:
             record = RequestRecord(task.request.key, task.request.digest, answer, now)
         return Write(document, after, change, record)
 
-    async def _store(self, subject: Subject, write: Write) -> Outcome:
-        with anyio.CancelScope(shield=True):
-            outcome = await self._guard(self._repository.write(subject, write))
-        return outcome  # noqa: RET504  # for the type checker, a scope may swallow what its block raises
+    async def _store(self, subject: Subject, write: Write, turn: _Turn) -> Outcome:
+        outcome = await self._guard(self._repository.write(subject, write))
+        if outcome is Outcome.WRITTEN:
+            self.documents.note(subject, write.document)
+            turn.end()  # the next writer needs no more than the database's answer
+            if write.change is not None:
+                await self._announce(subject, write.document, write.change)
+                await self._trim_now_and_then(subject)
+        return outcome
 
     async def _announce(self, subject: Subject, document: Document, change: Change | None) -> None:
         """Write through to the cache and tell the other processes, in one round trip where both are one server."""
@@ -289,7 +325,7 @@ class PreferenceService:
     def show_document(self, subject: Subject, document: Document, *, stale: bool = False) -> Snapshot:
         """Return a document as the schema shows it."""
         revisions = {name: document.revisions.get(name, 0) for name in self.schema.namespaces}
-        values = self.schema.effective(document.values)
+        values = self.schema.show(document)
         return Snapshot(subject, document.revision, self.schema.tag, values, revisions, stale)
 
 

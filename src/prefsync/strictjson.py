@@ -250,19 +250,16 @@ def canonical(value: Any) -> Any:
     as: PostgreSQL's jsonb reorders members, drops the sign of zero and prints ``1e22`` as 23 digits, and
     one state must have one text.
     """
-    match value:
-        case dict():
-            return {name: canonical(value[name]) for name in sorted(value)}
-        case list() | tuple():
-            return [canonical(item) for item in value]
-        case bool():
-            return value
-        case int() if not -MAX_INTEGER <= value <= MAX_INTEGER:
-            return float(value)
-        case float():
-            return value + 0.0  # turns -0.0 into 0.0 and leaves every other double alone
-        case _:
-            return value
+    if isinstance(value, str) or value is None or isinstance(value, bool):  # the commonest first
+        return value
+    if isinstance(value, dict):
+        return {name: canonical(value[name]) for name in sorted(value)}
+    if isinstance(value, list | tuple):
+        return [canonical(item) for item in value]
+    if isinstance(value, int) and not -MAX_INTEGER <= value <= MAX_INTEGER:
+        return float(value)
+    # turns -0.0 into 0.0 and leaves every other double alone
+    return value + 0.0 if isinstance(value, float) else value
 
 
 def encode(value: Any) -> bytes:
@@ -279,6 +276,8 @@ def equal(one: Any, other: Any) -> bool:
     """Tell whether two JSON values are the same: ``1`` and ``1.0`` are, ``1`` and ``true`` are not."""
     if one is other:
         return True
+    if one != other:  # in Python more is equal than in JSON, never less
+        return False
     if isinstance(one, bool) or isinstance(other, bool):
         return False
     if isinstance(one, dict) and isinstance(other, dict):

@@ -51,7 +51,7 @@ async def test_writers_that_go_away_while_they_wait_leave_their_turn_to_others()
             await anyio.wait_all_tasks_blocked()
             hold.release()
     assert set((await process.read()).values["plugins"]) == {"n0", "n2", "n4", "n6", "n8"}
-    assert not process.service._turns._locks, "a turn was not given back"
+    assert not process.service._turns._waiting, "a turn was not given back"
 
 
 async def test_many_writers_of_one_subject_need_one_write_each() -> None:

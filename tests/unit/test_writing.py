@@ -254,7 +254,7 @@ async def test_concurrent_patches_of_members_of_one_field_all_survive(processes:
     assert len((await repository.changes(subject, 0, 100)).changes) == 50
     for n, answer in enumerate(answers):
         assert answer.values["appearance"]["extras"][f"member{n}"] == n
-    assert all(process.service._turns._locks == {} for process in services)
+    assert all(process.service._turns._waiting == {} for process in services)
 
 
 async def test_an_erase_uses_up_every_revision() -> None:

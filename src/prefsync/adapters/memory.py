@@ -149,10 +149,9 @@ class MemoryRepository(_InMemory, PreferenceRepository):
     async def logged_since(self, at: int, limit: int) -> Sequence[LoggedRevision]:
         await anyio.lowlevel.checkpoint()
         found = [
-            LoggedRevision(subject, change.revision, change.at)
+            LoggedRevision(subject, row.changes[-1].revision, latest)
             for subject, row in self._rows.items()
-            for change in row.changes
-            if change.at >= at
+            if row.changes and (latest := max(change.at for change in row.changes)) >= at
         ]
         found.sort(key=lambda logged: logged.at)
         last = found[limit - 1].at if len(found) > limit else None

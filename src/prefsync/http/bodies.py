@@ -71,11 +71,14 @@ def mutation_from(method: str, namespace: str | None, body: Any, schema: Schema,
     Raises:
         InvalidPreferencesError: The body has not the form that its path needs, or holds what cannot be stored.
     """
-    errors = problems_in(body, at=(namespace,) if namespace else ())
+    at = (namespace,) if namespace else ()
+    # What replaces is stored as it is; of what is merged, only the result has to keep the limits.
+    is_checked = method == "PUT" and not problems_in(body, limits, at)
+    errors = [] if is_checked else problems_in(body, at=at)
     edits: dict[str, Edit] = {}
     if namespace is not None:
         if isinstance(body, dict):
-            edits[namespace] = Replace(body) if method == "PUT" else Patch(body)
+            edits[namespace] = Replace(body, is_checked) if method == "PUT" else Patch(body)
         else:
             errors.append(_no_object(pointer(namespace)))
     elif not isinstance(body, dict):
@@ -90,7 +93,7 @@ def mutation_from(method: str, namespace: str | None, body: Any, schema: Schema,
             elif not isinstance(values, dict):
                 errors.append(_no_object(pointer(name)))
             else:
-                edits[name] = Replace(values) if method == "PUT" else Patch(values)
+                edits[name] = Replace(values, is_checked) if method == "PUT" else Patch(values)
         if method == "PUT":
             edits |= {name: Replace({}) for name in schema.namespaces if name not in edits}
     if errors:

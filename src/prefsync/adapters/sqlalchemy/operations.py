@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, TypeAlias, TypeVar
 
 from sqlalchemy import TextClause, text
@@ -48,6 +49,10 @@ class KeyClaimedError(Exception):
 
 def _statement(sql: str, *, returns_rows: bool = True) -> Statement:
     return Statement(text(sql), returns_rows)
+
+
+# The relay is told of a subject again and again as long as its last change is young, and keys are hashes.
+_subject = lru_cache(maxsize=10_000)(Subject)
 
 
 def key_of(subject: Subject) -> dict[str, Any]:
@@ -154,9 +159,10 @@ class Operations:
         )
         # All of the last ms that fits, so that a reader who goes on after it misses nothing.
         self._logged_since = _statement(
-            "SELECT tenant_id, user_id, revision, at FROM preference_changes WHERE at >= :since AND at <= COALESCE(("
-            "SELECT at FROM preference_changes WHERE at >= :since ORDER BY at LIMIT 1 OFFSET :most), :forever)"
-            " ORDER BY at"
+            "WITH newest AS (SELECT tenant_id, user_id, MAX(revision) AS revision, MAX(at) AS at"
+            " FROM preference_changes WHERE at >= :since GROUP BY tenant_id, user_id)"
+            " SELECT tenant_id, user_id, revision, at FROM newest"
+            " WHERE at <= COALESCE((SELECT at FROM newest ORDER BY at LIMIT 1 OFFSET :most), :forever) ORDER BY at"
         )
         self._revisions = _statement(self.revisions_read)
         self._begin_relaying = _statement(
@@ -257,7 +263,7 @@ class Operations:
         """See the port."""
         rows = yield self._logged_since, {"since": at, "most": limit - 1, "forever": 2**62}
         return [
-            LoggedRevision(Subject(user, tenant or None), revision, when)
+            LoggedRevision(_subject(user, tenant or None), revision, when)
             for tenant, user, revision, when in rows
         ]
 
@@ -368,7 +374,7 @@ def document_parameters(subject: Subject, write: Write) -> dict[str, Any]:
         **key_of(subject),
         "document": document.values_json.decode(),
         "revision": document.revision,
-        "revisions": encode(document.revisions).decode(),
+        "revisions": document.revisions_json.decode(),
         "expected": write.expected.revision,
         "at": write.change.at if write.change else 0,
     }

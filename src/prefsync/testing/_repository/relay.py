@@ -49,9 +49,8 @@ class RelayPromises(RepositoryFixtures):
 
     async def test_a_limit_never_parts_one_ms(self, repository: PreferenceRepository, since: int) -> None:
         """The oldest changes up to the limit are told, with all of the last one's ms: who goes on after it misses none."""
-        subject = fresh_subject()
         for number, offset in enumerate([0, 1, 1, 1, 2, 2, 3]):
-            await store(repository, subject, {"plugins": {"n": number}}, now=since + offset)
+            await store(repository, fresh_subject(), {"plugins": {"n": number}}, now=since + offset)
         for limit, told in [(1, 1), (2, 4), (3, 4), (4, 4), (5, 6), (6, 6), (7, 7), (100, 7)]:
             assert len(await repository.logged_since(since, limit)) == told, limit
         seen: list[LoggedRevision] = []
@@ -60,7 +59,22 @@ class RelayPromises(RepositoryFixtures):
             seen += page
             at = page[-1].at + 1
         assert [one.at - since for one in seen] == [0, 1, 1, 1, 2, 2, 3]
-        assert len({one.revision for one in seen}) == 7
+        assert len({one.subject for one in seen}) == 7
+
+    async def test_of_each_subject_the_newest_change_is_told(
+        self, repository: PreferenceRepository, since: int
+    ) -> None:
+        """A subject that was written often is told once, with its newest revision and time, and in that place."""
+        often, once = fresh_subject(), fresh_subject()
+        for number in range(2):
+            await store(repository, often, {"plugins": {"n": number}}, now=since + 2 * number)
+        write = await store(repository, often, {"plugins": {"n": 2}}, now=since + 4)
+        other = await store(repository, once, {"plugins": {"n": 1}}, now=since + 1)
+        first = LoggedRevision(once, other.document.revision, since + 1)
+        second = LoggedRevision(often, write.document.revision, since + 4)
+        assert list(await repository.logged_since(since, 100)) == [first, second]
+        assert list(await repository.logged_since(since, 1)) == [first]
+        assert list(await repository.logged_since(since + 3, 100)) == [second]
 
     async def test_of_concurrent_callers_one_gets_the_turn(
         self, repository: PreferenceRepository, twin: PreferenceRepository, since: int
