@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from prefsync.strictjson import decode, encode
+from prefsync.strictjson import decode, encode, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -102,6 +102,7 @@ class Document:
     floor: int = 0
     _values_json: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
     _revisions_json: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
+    _fingerprints: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
     shown: dict[Hashable, tuple[dict[str, JsonValue], bool]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -113,12 +114,28 @@ class Document:
             self._values_json.append(encode(self.values))
         return self._values_json[0]
 
+    def has(self, namespace: str, values: NamespaceValues) -> bool:
+        """Tell whether just these values are stored of a namespace, whatever the order of their members."""
+        stored = self.values.get(namespace)
+        if stored is None or len(stored) != len(values):
+            return False
+        text = self._fingerprints.get(namespace)
+        if text is None:
+            text = self._fingerprints[namespace] = fingerprint(stored)
+        return text == fingerprint(values)
+
     @property
     def revisions_json(self) -> bytes:
         """The namespaces' revisions as compact JSON; written once."""
         if not self._revisions_json:
             self._revisions_json.append(encode(self.revisions))
         return self._revisions_json[0]
+
+    def learn_from(self, before: Document) -> None:
+        """Take over what was worked out about the namespaces that are the same as before."""
+        for name, text in before._fingerprints.items():
+            if self.values.get(name) is before.values.get(name):
+                self._fingerprints[name] = text
 
     def is_known_to_fit(self, model: Hashable) -> bool:
         """Tell whether a model was seen to take all that is stored of its namespace."""

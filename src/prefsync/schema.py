@@ -298,6 +298,7 @@ class Schema:
             before: What it was made upon.
             valid: The namespaces whose stored values are known to fit.
         """
+        document.learn_from(before)
         for name, namespace in self.namespaces.items():
             stored = document.values.get(name, {})
             if stored is before.values.get(name) and namespace.model in before.shown:

@@ -28,6 +28,7 @@ __all__ = [
     "digestible",
     "encode",
     "equal",
+    "fingerprint",
     "parse",
     "pointer",
     "problems_in",
@@ -265,6 +266,19 @@ def canonical(value: Any) -> Any:
 def encode(value: Any) -> bytes:
     """Write compact UTF-8 JSON."""
     return to_json(value)
+
+
+_SORTED: Final = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, sort_keys=True, separators=(",", ":")
+)
+
+
+def fingerprint(value: Any) -> str:
+    """Write a value so that it is the same text for the same members in any order, and for nothing that differs.
+
+    Values that :func:`equal` takes for the same may have two texts: ``1`` and ``1.0``.
+    """
+    return _SORTED.encode(value)
 
 
 def decode(text: str | bytes) -> Any:

@@ -58,7 +58,14 @@ def _check_type(request: HttpRequest) -> None:
         raise UnsupportedMediaTypeError("send the body uncompressed", coding=True)
 
 
-def mutation_from(method: str, namespace: str | None, body: Any, schema: Schema, limits: Limits) -> Mutation:
+def mutation_from(
+    method: str,
+    namespace: str | None,
+    body: Any,
+    schema: Schema,
+    limits: Limits,
+    known: Document | None = None,
+) -> Mutation:
     """Return what a ``PUT`` or ``PATCH`` is to do.
 
     Args:
@@ -67,34 +74,33 @@ def mutation_from(method: str, namespace: str | None, body: Any, schema: Schema,
         body: As parsed.
         schema: What the host declared.
         limits: How large it may be.
+        known: What the subject had stored when it was last seen, if that is known: what a ``PUT`` sends back
+            unchanged need not be looked at.
 
     Raises:
         InvalidPreferencesError: The body has not the form that its path needs, or holds what cannot be stored.
     """
+    replaces = method == "PUT"
+    edits: dict[str, Edit] = {}
+    if replaces and known is not None and namespace is None and isinstance(body, dict):
+        edits |= _unchanged(body, schema, known)
+    rest = {name: values for name, values in body.items() if name not in edits} if edits else body
     at = (namespace,) if namespace else ()
     # What replaces is stored as it is; of what is merged, only the result has to keep the limits.
-    is_checked = method == "PUT" and not problems_in(body, limits, at)
-    errors = [] if is_checked else problems_in(body, at=at)
-    edits: dict[str, Edit] = {}
-    if namespace is not None:
-        if isinstance(body, dict):
-            edits[namespace] = Replace(body, is_checked) if method == "PUT" else Patch(body)
-        else:
-            errors.append(_no_object(pointer(namespace)))
-    elif not isinstance(body, dict):
-        errors.append(_no_object(""))
+    is_checked = replaces and not problems_in(rest, limits, at)
+    errors = [] if is_checked else problems_in(rest, at=at)
+    if not isinstance(body, dict):
+        errors.append(_no_object(pointer(*at)))
+    elif namespace is not None:
+        edits[namespace] = Replace(body, is_checked) if replaces else Patch(body)
     else:
-        for name, values in body.items():
-            if name not in schema.namespaces:
-                detail = f"no such namespace; declared are {', '.join(schema.namespaces)}"
-                errors.append(FieldError(pointer(name), "undeclared_namespace", detail))
-            elif values is None and method == "PATCH":
-                edits[name] = Reset()
-            elif not isinstance(values, dict):
-                errors.append(_no_object(pointer(name)))
+        for name, values in rest.items():
+            found = _edit(name, values, schema, is_checked=is_checked, replaces=replaces)
+            if isinstance(found, FieldError):
+                errors.append(found)
             else:
-                edits[name] = Replace(values, is_checked) if method == "PUT" else Patch(values)
-        if method == "PUT":
+                edits[name] = found
+        if replaces:
             edits |= {name: Replace({}) for name in schema.namespaces if name not in edits}
     if errors:
         # Whatever is stored, this cannot be taken. The rules are asked of the rest all the same, so that the client
@@ -105,6 +111,30 @@ def mutation_from(method: str, namespace: str | None, body: Any, schema: Schema,
         }
         raise InvalidPreferencesError(errors + Mutation(rest).errors_upon(schema, Document(), limits))
     return Mutation(edits)
+
+
+def _unchanged(body: dict[str, Any], schema: Schema, known: Document) -> dict[str, Edit]:
+    """Return what replaces namespaces by what they hold already: by the very same objects."""
+    return {
+        name: Replace(known.values[name], is_checked=True)
+        for name, values in body.items()
+        if isinstance(values, dict)
+        and name in schema.namespaces
+        and known.is_known_to_fit(schema[name].model)
+        and known.has(name, values)
+    }
+
+
+def _edit(name: str, values: Any, schema: Schema, *, is_checked: bool, replaces: bool) -> Edit | FieldError:
+    """Return what a member of a whole document's body does, or what is wrong with it."""
+    if name not in schema.namespaces:
+        detail = f"no such namespace; declared are {', '.join(schema.namespaces)}"
+        return FieldError(pointer(name), "undeclared_namespace", detail)
+    if values is None and not replaces:
+        return Reset()
+    if not isinstance(values, dict):
+        return _no_object(pointer(name))
+    return Replace(values, is_checked) if replaces else Patch(values)
 
 
 def _without(broken: set[str], namespace: str, edit: Edit) -> Edit:

@@ -253,7 +253,8 @@ class PreferencesApi:
             mutation = Mutation.reset_all(schema) if namespace is None else Mutation({namespace: Reset()})
         else:
             body = await read_json(request, self._service.limits)
-            mutation = mutation_from(request.method, namespace, body, schema, self._service.limits)
+            known = self._service.documents.recall(identity.subject)
+            mutation = mutation_from(request.method, namespace, body, schema, self._service.limits, known)
 
         def condition(snapshot: Snapshot) -> None:
             tag = render_snapshot(snapshot, namespace).etag
