@@ -43,8 +43,9 @@ class Replace:
 
     def apply(self, namespace: Namespace, stored: NamespaceValues) -> dict[str, JsonValue]:
         """Return the new stored values, undeclared ones of a newer schema kept."""
-        kept = {} if namespace.is_open else {k: v for k, v in stored.items() if k not in namespace.defaults}
-        return {**kept, **self.values}
+        if namespace.is_open or stored.keys() <= namespace.defaults.keys():
+            return dict(self.values)
+        return {**{k: v for k, v in stored.items() if k not in namespace.defaults}, **self.values}
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +232,8 @@ def _rule_errors(namespace: Namespace, values: NamespaceValues) -> list[FieldErr
     """Ask the model about all that it declares."""
     if namespace.is_open:
         return []
+    if values.keys() <= namespace.defaults.keys():
+        return namespace.errors_in(values)
     return namespace.errors_in({name: value for name, value in values.items() if name in namespace.defaults})
 
 

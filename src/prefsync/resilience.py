@@ -106,13 +106,42 @@ class Guard:
             call.close()
             raise
         try:
-            async with asyncio.timeout(self._time_limit):
-                result = await call
+            result = await _within(self._time_limit, call)
         except (TimeoutError, UnavailableError) as error:
             self.breaker.failed()
             raise UnavailableError(self.breaker.part) from error
         self.breaker.succeeded()
         return result
+
+
+async def _within(seconds: float, call: Coroutine[Any, Any, T]) -> T:
+    """Await a call within a time: what ``asyncio.timeout`` does, without what can be asked of it meanwhile.
+
+    Raises:
+        TimeoutError: It took longer, and was cancelled.
+    """
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("this must run in a task")
+    before = task.cancelling()
+    expired = False
+
+    def expire() -> None:
+        nonlocal expired
+        expired = True
+        task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(seconds, expire)
+    try:
+        return await call
+    except asyncio.CancelledError:
+        if expired and task.cancelling() - 1 <= before:
+            raise TimeoutError from None
+        raise
+    finally:
+        timer.cancel()
+        if expired:
+            task.uncancel()
 
 
 async def to_its_end(work: Coroutine[Any, Any, T]) -> T:

@@ -28,7 +28,6 @@ __all__ = [
     "digestible",
     "encode",
     "equal",
-    "fingerprint",
     "parse",
     "pointer",
     "problems_in",
@@ -89,7 +88,11 @@ def parse(body: bytes) -> JsonValue:
         raise MalformedError(f"the body is not UTF-8 (byte {error.start})") from None
     if text.startswith("\ufeff"):
         raise MalformedError("the body starts with a byte order mark; send UTF-8 without one")
-    if text.count("[") + text.count("{") > _PARSED_DEPTH and _depth(text) > _PARSED_DEPTH:
+    if text.count("[") + text.count("{") <= _PARSED_DEPTH:
+        compact = _parse_compact(body)
+        if compact is not None:
+            return compact
+    elif _depth(text) > _PARSED_DEPTH:
         return _TooDeep()
     try:
         value: JsonValue = _DECODER.decode(text)
@@ -98,6 +101,18 @@ def parse(body: bytes) -> JsonValue:
             f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
         ) from None
     return value
+
+
+def _parse_compact(body: bytes) -> JsonValue:
+    """Return what a text says that is written as :func:`encode` would write it, as most are, else ``None``.
+
+    Whatever a lenient parser lets pass, a repeated name say, does not come back when it is written again.
+    """
+    try:
+        value: JsonValue = from_json(body, allow_inf_nan=False)
+        return value if to_json(value) == body else None
+    except ValueError:
+        return None
 
 
 class _TooDeep(list[Any]):
@@ -266,19 +281,6 @@ def canonical(value: Any) -> Any:
 def encode(value: Any) -> bytes:
     """Write compact UTF-8 JSON."""
     return to_json(value)
-
-
-_SORTED: Final = json.JSONEncoder(
-    ensure_ascii=False, check_circular=False, sort_keys=True, separators=(",", ":")
-)
-
-
-def fingerprint(value: Any) -> str:
-    """Write a value so that it is the same text for the same members in any order, and for nothing that differs.
-
-    Values that :func:`equal` takes for the same may have two texts: ``1`` and ``1.0``.
-    """
-    return _SORTED.encode(value)
 
 
 def decode(text: str | bytes) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from prefsync.document import Document
@@ -29,7 +30,12 @@ async def read_json(request: HttpRequest, limits: Limits) -> Any:
         MalformedError: It is no JSON.
         ClientGoneError: The client went away in the middle.
     """
-    _check_type(request)
+    problem = _type_problem(
+        request.method, request.header(b"content-type"), request.header(b"content-encoding")
+    )
+    if problem is not None:
+        detail, is_coding = problem
+        raise UnsupportedMediaTypeError(detail, coding=is_coding)
     declared = request.header(b"content-length") or "0"
     if not (declared.isascii() and declared.isdigit()):
         raise MalformedError("Content-Length must be a number of bytes")
@@ -45,17 +51,20 @@ def _too_large(limits: Limits) -> TooLargeError:
     return TooLargeError(f"a body may have at most {limits.body} bytes")
 
 
-def _check_type(request: HttpRequest) -> None:
+@lru_cache(maxsize=256)
+def _type_problem(method: str, declared: str | None, coding: str | None) -> tuple[str, bool] | None:
+    """Return what is wrong with a body's type, if anything, and whether it is the coding."""
     accepted = ["application/json"]
-    if request.method == "PATCH":
+    if method == "PATCH":
         accepted.append("application/merge-patch+json")
-    kind, *parameters = (part.strip().lower() for part in (request.header(b"content-type") or "").split(";"))
+    kind, *parameters = (part.strip().lower() for part in (declared or "").split(";"))
     if kind not in accepted:
-        raise UnsupportedMediaTypeError(f"send the body as {' or '.join(accepted)}")
+        return f"send the body as {' or '.join(accepted)}", False
     if any(p.startswith("charset=") and p[8:].strip('"') not in {"utf-8", "utf8"} for p in parameters):
-        raise UnsupportedMediaTypeError("send the body in UTF-8")
-    if (request.header(b"content-encoding") or "identity").strip().lower() != "identity":
-        raise UnsupportedMediaTypeError("send the body uncompressed", coding=True)
+        return "send the body in UTF-8", False
+    if (coding or "identity").strip().lower() != "identity":
+        return "send the body uncompressed", True
+    return None
 
 
 def mutation_from(
