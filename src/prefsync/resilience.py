@@ -105,43 +105,54 @@ class Guard:
         except UnavailableError:
             call.close()
             raise
+        # What asyncio.timeout does, at a third of its price.
+        task = asyncio.current_task()
+        if task is None:
+            call.close()
+            raise RuntimeError("this must run in a task")
+        limit = _Limit(task)
+        timer = asyncio.get_running_loop().call_later(self._time_limit, limit.expire)
         try:
-            result = await _within(self._time_limit, call)
+            result = await call
         except (TimeoutError, UnavailableError) as error:
             self.breaker.failed()
             raise UnavailableError(self.breaker.part) from error
+        except asyncio.CancelledError as error:
+            if not limit.is_what_cancelled:
+                raise
+            self.breaker.failed()
+            raise UnavailableError(self.breaker.part) from error
+        finally:
+            timer.cancel()
+            limit.end()
         self.breaker.succeeded()
         return result
 
 
-async def _within(seconds: float, call: Coroutine[Any, Any, T]) -> T:
-    """Await a call within a time: what ``asyncio.timeout`` does, without what can be asked of it meanwhile.
+class _Limit:
+    """Cancels a task when its time is over, and takes that back."""
 
-    Raises:
-        TimeoutError: It took longer, and was cancelled.
-    """
-    task = asyncio.current_task()
-    if task is None:
-        raise RuntimeError("this must run in a task")
-    before = task.cancelling()
-    expired = False
+    __slots__ = ("_before", "_expired", "_task")
 
-    def expire() -> None:
-        nonlocal expired
-        expired = True
-        task.cancel()
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self._task = task
+        self._before = task.cancelling()
+        self._expired = False
 
-    timer = asyncio.get_running_loop().call_later(seconds, expire)
-    try:
-        return await call
-    except asyncio.CancelledError:
-        if expired and task.cancelling() - 1 <= before:
-            raise TimeoutError from None
-        raise
-    finally:
-        timer.cancel()
-        if expired:
-            task.uncancel()
+    def expire(self) -> None:
+        """Interrupt the task."""
+        self._expired = True
+        self._task.cancel()
+
+    @property
+    def is_what_cancelled(self) -> bool:
+        """Whether nobody else cancelled the task meanwhile."""
+        return self._expired and self._task.cancelling() - 1 <= self._before
+
+    def end(self) -> None:
+        """Let nothing be left of the interruption."""
+        if self._expired:
+            self._task.uncancel()
 
 
 async def to_its_end(work: Coroutine[Any, Any, T]) -> T:

@@ -247,14 +247,7 @@ class PreferencesApi:
             )
         origin = matching(request, b"prefsync-client", ORIGIN, "1 to 64 of A-Z a-z 0-9 . _ -")
         key = matching(request, b"idempotency-key", KEY, "1 to 128 visible ASCII characters; use a UUID")
-        schema = self._service.schema
-        body: Any = None
-        if request.method == "DELETE":
-            mutation = Mutation.reset_all(schema) if namespace is None else Mutation({namespace: Reset()})
-        else:
-            body = await read_json(request, self._service.limits)
-            known = self._service.documents.recall(identity.subject)
-            mutation = mutation_from(request.method, namespace, body, schema, self._service.limits, known)
+        mutation, idempotent = await self._requested(request, identity, namespace, key)
 
         def condition(snapshot: Snapshot) -> None:
             tag = render_snapshot(snapshot, namespace).etag
@@ -264,10 +257,24 @@ class PreferencesApi:
             identity.subject,
             mutation,
             condition=condition if conditions else None,
-            request=None if key is None else IdempotentRequest(key, digest(request.method, namespace, body)),
+            request=idempotent,
             origin=origin,
         )
         return render_snapshot(snapshot, namespace).answer(request)
+
+    async def _requested(
+        self, request: HttpRequest, identity: Identity, namespace: str | None, key: str | None
+    ) -> tuple[Mutation, IdempotentRequest | None]:
+        """Return what a request is to do. The body ends here: most of it need not be kept while others are waited for."""
+        schema, limits = self._service.schema, self._service.limits
+        method, body = request.method, None
+        if method == "DELETE":
+            mutation = Mutation.reset_all(schema) if namespace is None else Mutation({namespace: Reset()})
+        else:
+            body = await read_json(request, limits)
+            known = self._service.documents.recall(identity.subject)
+            mutation = mutation_from(method, namespace, body, schema, limits, known)
+        return mutation, None if key is None else IdempotentRequest(key, digest(method, namespace, body))
 
     # --- Schema and changes ------------------------------------------------------------------------------------------
 
