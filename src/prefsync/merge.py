@@ -155,6 +155,9 @@ class Mutation:
             namespace = schema[name]
             stored = document.values.get(name, {})
             fits = document.is_known_to_fit(namespace.model)
+            if fits and isinstance(edit, Replace) and edit.values is stored:
+                result.valid.add(name)  # sent back as it was
+                continue
             values, errors, valid = _edited(namespace, edit, stored, limits, fits=fits)
             result.errors.extend(errors)
             if valid:
@@ -178,8 +181,6 @@ def _edited(
         limits: How large they may be.
         fits: Whether the model is known to take all of the stored values.
     """
-    if fits and isinstance(edit, Replace) and edit.values is stored:
-        return stored, [], True
     touched = _touched(edit)
     values = edit.apply(namespace, stored)
     is_checked = isinstance(edit, Replace) and edit.is_checked and len(values) == len(edit.values)
