@@ -335,7 +335,7 @@ class Machine(RuleBasedStateMachine):
         if hasattr(cache, "_entries"):
             cache._entries.drop(self.subject)
         else:
-            self.run(cache._link.client.gather("DEL", cache._prefix + self.subject.key))
+            self.run(_delete(cache, self.subject))
 
     @rule(at=processes)
     def start_again(self, at: int) -> None:
@@ -432,3 +432,7 @@ def test_any_history_agrees_with_a_dictionary(backend: Backend, request: pytest.
     examples, steps = EXAMPLES[request.node.callspec.params["backend"]]
     machine = type("MachineOn" + type(backend.repository).__name__, (Machine,), {"backend": backend})
     run_state_machine_as_test(machine, settings=profile(examples, stateful_step_count=steps))
+
+
+async def _delete(cache: Any, subject: Any) -> None:
+    await cache._link.client.gather("DEL", cache._prefix + subject.key)
