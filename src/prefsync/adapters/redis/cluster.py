@@ -7,8 +7,6 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from redis.asyncio import Connection
-from redis.commands.core import AsyncScript
 from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, ResponseError
 
 from prefsync.adapters.redis.link import TIME_LIMIT, RedisLink
@@ -31,13 +29,11 @@ _SCHEMES: Final = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
 # A command whose slot is on its way to another node is redirected once or twice; more is a cluster in disorder.
 _MOST_REDIRECTS: Final = 4
 
-_ENCODER: Final[Any] = Connection().encoder
-
 
 class ClusterClient:
     """A client whose commands go to the nodes that own their keys, those of one moment and node in one pipeline.
 
-    Commands have one key, as all of ours do, or none, and then go to any node; a script is loaded into all.
+    Commands have one key, as all of ours do, or none, and then go to any node.
 
     Args:
         nodes: Who owns what.
@@ -48,33 +44,6 @@ class ClusterClient:
         self._nodes = nodes
         self._breaker = breaker
         self._tasks: set[asyncio.Task[None]] = set()
-
-    def get_encoder(self) -> Any:
-        """Return how texts of scripts become bytes."""
-        return _ENCODER
-
-    def register_script(self, script: str) -> Any:
-        """Return a script that can be called with keys and arguments."""
-        return AsyncScript(self, script)  # type: ignore[arg-type]  # all that it asks of a client is here
-
-    async def evalsha(self, digest: str, count: int, *keys_and_args: Any) -> Any:
-        """Run a script that the node of its key knows."""
-        return await self.gather("EVALSHA", digest, count, *keys_and_args)
-
-    async def script_load(self, script: Any) -> Any:
-        """Make a script known to all nodes that own keys."""
-        nodes = await self._nodes.primaries()
-        replies = await asyncio.gather(*(node.client.gather("SCRIPT", "LOAD", script) for node in nodes))
-        return replies[0]
-
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Send a command with those of others, and return its reply.
-
-        Raises:
-            UnavailableError: The node, or all, are out of reach.
-            ResponseError: The node answered with an error.
-        """
-        return await self.gather(*args, **options)
 
     def gather(self, *args: Any, **options: Any) -> asyncio.Future[Any]:
         """Send a command with those of others; the reply can be awaited later."""

@@ -11,7 +11,14 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import hiredis
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,11 +36,22 @@ class RoleLostError(ResponseError):
     """The server is not one that can do what it is asked for."""
 
 
+# Of a cluster: the slot is elsewhere, for this once or for good, or it is nowhere.
+_REDIRECTIONS: Final[dict[str, Callable[[str], ResponseError]]] = {
+    "ASK": AskError,
+    "MOVED": MovedError,
+    "CLUSTERDOWN": ClusterDownError,
+}
+
+
 def _reply_error(text: str) -> ResponseError:
     if text.startswith("NOSCRIPT "):
         return NoScriptError(text)
     if text.startswith(_LOST_ROLES):
         return RoleLostError(text)
+    kind, _, rest = text.partition(" ")
+    if kind in _REDIRECTIONS:
+        return _REDIRECTIONS[kind](rest)
     return ResponseError(text)
 
 
