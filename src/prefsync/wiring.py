@@ -32,7 +32,7 @@ from prefsync.session import Sessions
 from prefsync.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from prefsync.adapters.postgres import PostgresNotifier
     from prefsync.adapters.redis import RedisClusterLink, RedisLink
@@ -64,6 +64,9 @@ _TRIM_PAUSE: Final = 0.1
 _REQUESTS_KEPT_MS: Final = 24 * 3_600 * 1_000
 _CHANGES_KEPT_MS: Final = 30 * 24 * 3_600 * 1_000
 _TRIM_BATCH: Final = 1_000
+
+# Seconds until background work that failed begins again.
+_FAILED_PAUSE: Final = 1.0
 
 # Seconds that open streams have to end when the app stops.
 _FAREWELL_LIMIT: Final = 3.0
@@ -268,7 +271,7 @@ class Runtime:
                 self._feel_the_pulse,
                 self._trim,
             ):
-                tasks.start_soon(work)
+                tasks.start_soon(_again_and_again, work)
 
     def _is_local(self) -> bool:
         return isinstance(self.cache, MemoryCache) or isinstance(self.notifier, MemoryNotifier)
@@ -298,6 +301,16 @@ class Runtime:
                 logger.debug("old changes could not be trimmed; tried again later")
                 removed = 0
             await anyio.sleep(_TRIM_PAUSE if removed else _TRIM_EVERY)
+
+
+async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
+    """Run what never ends by itself. One that fails in a way nobody thought of must not end the others."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            logger.exception("background work failed; it begins again in %.0f s", _FAILED_PAUSE)
+        await anyio.sleep(_FAILED_PAUSE)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

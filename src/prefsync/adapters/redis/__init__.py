@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 from prefsync.errors import MissingExtraError
 
-if find_spec("redis") is None:
+if find_spec("redis") is None or find_spec("hiredis") is None:
     raise MissingExtraError("Redis (prefsync.adapters.redis)", "redis")
 
 from prefsync.adapters.redis.cache import RedisCache
