@@ -40,7 +40,7 @@ EXAMPLES = ROOT / "examples"
 _ADDRESSES = itertools.count(2)
 
 # Made once: loading the machine's certificates takes longer than all that a test does.
-_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def load_example() -> Any:
@@ -217,7 +217,7 @@ class UvicornHost(MountHost):
         with uvicorn_process({**self._storage, **settings}) as server:
             client = HttpxClient(
                 lambda address: httpx2.AsyncHTTPTransport(
-                    verify=_NO_TLS, local_address=address, trust_env=False
+                    verify=NO_TLS, local_address=address, trust_env=False
                 ),
                 server.url,
             )

@@ -1,0 +1,32 @@
+"""The FastAPI mount keeps the wire protocol's push transports: one suite, on two kinds of deployment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefsync.testing.realtime import RealtimeContract
+
+if TYPE_CHECKING:
+    from tests.realtime.conftest import ProcessHost
+
+
+class TestProcesses(RealtimeContract):
+    """Two processes under uvicorn, on PostgreSQL and Redis."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def host(cls, processes: ProcessHost) -> ProcessHost:
+        """Who runs the app under test."""
+        return processes
+
+
+class TestProcess(RealtimeContract):
+    """One process under uvicorn, on SQLite, with everything else in memory."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def host(cls, process: ProcessHost) -> ProcessHost:
+        """Who runs the app under test."""
+        return process
