@@ -51,5 +51,7 @@ def _is_same(origin: str, host: str) -> bool:
     except ValueError:  # a port that is none
         return False
     # A browser's origin is scheme, host and port, and nothing else.
-    is_whole = usual and page.hostname and origin.partition("://")[2] == page.netloc and "@" not in page.netloc
+    is_whole = (
+        usual and page.hostname and origin.partition("://")[2] == page.netloc and "@" not in page.netloc
+    )
     return bool(is_whole) and here == there

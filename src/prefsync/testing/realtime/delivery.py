@@ -89,13 +89,15 @@ class DeliveryContract(RealtimeSuite):
                 return newest
 
             newest = max(
-                await asyncio.gather(*(write(each, name) for each, name in ((me, "a"), (me, "b"), (there, "c"))))
+                await asyncio.gather(
+                    *(write(each, name) for each, name in ((me, "a"), (me, "b"), (there, "c")))
+                )
             )
             values = (await there.state())["values"]
             for feed in feeds:
                 assert await feed.until(newest) == values
 
-    async def test_a_slow_reader(self, me: Member, somebody: Member, transport: Transport) -> None:
+    async def test_a_slow_reader(self, me: Member, transport: Transport) -> None:
         """What waits for a client that does not read is folded; it ends on the right state, and nobody waits for it."""
         state = await me.state()
         async with (
@@ -110,9 +112,7 @@ class DeliveryContract(RealtimeSuite):
             assert values == (await me.state())["values"]
             assert len(slow.changes) < len(revisions), "nothing was folded"
             folded = [one for one in slow.changes if revisions.index(one["revision"]) > 0]
-            assert any(
-                one["previous"] != revisions[revisions.index(one["revision"]) - 1] for one in folded
-            )
+            assert any(one["previous"] != revisions[revisions.index(one["revision"]) - 1] for one in folded)
             # Then it is as quick as any.
             last = (await me.patch("/plugins", {"a": "last"})).revision
             assert (await slow.change())["revision"] == last

@@ -177,7 +177,9 @@ class FramesContract(RealtimeSuite):
 
     async def test_fragments(self, me: Member) -> None:
         """A message in fragments is one message (RFC 6455, section 5.4), with a ping between them too."""
-        raw = [bytes([byte]) for byte in b'{"type":"hello","client":"tab-\xc3\xa9"}'.replace(b"\xc3\xa9", b"1")]
+        raw = [
+            bytes([byte]) for byte in b'{"type":"hello","client":"tab-\xc3\xa9"}'.replace(b"\xc3\xa9", b"1")
+        ]
         async with me.client.websocket(headers=me.bearer) as socket:
             await socket.send_raw(raw[0], *raw[1:], ping_between=True)
             await greeted(socket)

@@ -86,7 +86,9 @@ class HandshakesContract(RealtimeSuite):
         ],
         ids=label,
     )
-    async def test_origins(self, me: Member, origin: str | None, authority: str | None, *, good: bool) -> None:
+    async def test_origins(
+        self, me: Member, origin: str | None, authority: str | None, *, good: bool
+    ) -> None:
         """A page of this host and port may connect, and whoever is no page; any other is ``403``, token or not."""
         address, port = me.client.address
         headers = dict(me.bearer)
@@ -184,7 +186,9 @@ class HandshakesContract(RealtimeSuite):
         for method in ("POST", "PUT", "PATCH", "DELETE"):
             (await me.send(method, "/ws")).problem(405, "method-not-allowed")
 
-    @pytest.mark.parametrize("path", ["", "/", "/appearance", "/events", "/changes", "/ws/", "/nothing", "//ws"])
+    @pytest.mark.parametrize(
+        "path", ["", "/", "/appearance", "/events", "/changes", "/ws/", "/nothing", "//ws"]
+    )
     async def test_upgrades_elsewhere(self, me: Member, path: str) -> None:
         """Only ``/ws`` speaks WebSocket; elsewhere an upgrade is refused and nothing breaks."""
         answer = await me.client.handshake(headers=me.bearer, path=path)

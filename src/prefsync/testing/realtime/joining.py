@@ -101,7 +101,10 @@ class JoiningContract(RealtimeSuite):
         state = await me.state()
         since = 2**53 - 1 if off is None else state["revision"] + off
         for each in (me, there):
-            async with each.follow(transport, since=since) as alone, each.follow(transport, since=since) as feed:
+            async with (
+                each.follow(transport, since=since) as alone,
+                each.follow(transport, since=since) as feed,
+            ):
                 assert await alone.reset() == state
                 assert await feed.reset() == state
 
@@ -174,7 +177,8 @@ class JoiningContract(RealtimeSuite):
             assert (await Feed(stream, {"revision": 0, "values": DEFAULTS}).change())["revision"] == revision
 
     @pytest.mark.parametrize(
-        "query", ["since=x", "since=", "since=-1", "since=1.0", f"since={2**53}", "since=1&since=2", "since=%FF"]
+        "query",
+        ["since=x", "since=", "since=-1", "since=1.0", f"since={2**53}", "since=1&since=2", "since=%FF"],
     )
     async def test_a_since_that_is_no_revision(self, me: Member, query: str) -> None:
         """Nonsense in the query is ``400``, before there is a stream."""

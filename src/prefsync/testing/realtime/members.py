@@ -7,13 +7,14 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from prefsync.testing.mount.callers import Caller
+from prefsync.testing.realtime.wire import WebSocket
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from prefsync.testing.mount.client import MountClient
     from prefsync.testing.realtime.client import RealtimeClient
-    from prefsync.testing.realtime.wire import EventStream, WebSocket
+    from prefsync.testing.realtime.wire import EventStream
 
 __all__ = ["Feed", "Member", "Transport", "greeted"]
 
@@ -83,10 +84,10 @@ class Feed:
     async def _next(self) -> tuple[str, dict[str, Any]]:
         if self._waiting:
             return self._waiting.pop(0)
-        if hasattr(self.source, "say"):
-            told = await cast("WebSocket", self.source).hear()
+        if isinstance(self.source, WebSocket):
+            told = await self.source.hear()
             return told.pop("type"), told
-        event = await cast("EventStream", self.source).hear()
+        event = await self.source.hear()
         assert event is not None, "the stream has ended"
         kind, name, told = event
         assert name == str(told["revision"])
