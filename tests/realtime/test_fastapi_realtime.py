@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tests.realtime.conftest import ProcessHost
 
 
+@pytest.mark.once
 class TestProcesses(RealtimeContract):
     """Two processes under uvicorn, on PostgreSQL and Redis."""
 
@@ -22,6 +23,7 @@ class TestProcesses(RealtimeContract):
         return processes
 
 
+@pytest.mark.once
 class TestProcess(RealtimeContract):
     """One process under uvicorn, on SQLite, with everything else in memory."""
 

@@ -34,7 +34,17 @@ except ImportError as error:
     raise MissingExtraError("the test kit (prefsync.testing)", "testing") from error
 
 # A failing assertion of a contract then shows its values, as one in a test file does.
-_WITH_ASSERTIONS = ("_notifier", "_repository", "cache", "limiter", "mount", "samples", "tickets", "verifier")
+_WITH_ASSERTIONS = (
+    "_notifier",
+    "_repository",
+    "cache",
+    "limiter",
+    "mount",
+    "realtime",
+    "samples",
+    "tickets",
+    "verifier",
+)
 pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _WITH_ASSERTIONS))
 
 from prefsync.testing.cache import CacheContract, CacheOutageContract  # noqa: E402  # first the line above

@@ -1,8 +1,8 @@
 """The wire protocol's push transports as tests: what section 3 of the protocol promises, on the wire of a real server.
 
 It stands beside ``prefsync.testing.mount`` and runs the same app, under a real server in a process of its own: a
-mount's test class overrides ``host`` with a :class:`RealtimeHost`. The frames are those of ``websockets``, which the
-test environment must have. As with ``MountContract``, ``anyio_backend`` must be ``asyncio`` and have a scope of
+mount's test class overrides ``host`` with a :class:`RealtimeHost`. The frames are those of ``websockets``, which
+the extra ``testing`` brings. As with ``MountContract``, ``anyio_backend`` must be ``asyncio`` and have a scope of
 ``class`` or wider.
 """
 

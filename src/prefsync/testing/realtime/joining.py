@@ -96,8 +96,11 @@ class JoiningContract(RealtimeSuite):
         self, me: Member, there: Member, transport: Transport, off: int | None
     ) -> None:
         """One that lies between two, or beyond the newest, is a reset, whatever others of the subject follow."""
-        await me.patch("/plugins", {"a": 1})
-        await me.patch("/plugins", {"a": 2})
+        before = newest = (await me.patch("/plugins", {"n": 0})).revision
+        n = 0
+        while newest <= before + 1:  # revisions of one millisecond lie side by side
+            before, n = newest, n + 1
+            newest = (await me.patch("/plugins", {"n": n})).revision
         state = await me.state()
         since = 2**53 - 1 if off is None else state["revision"] + off
         for each in (me, there):
