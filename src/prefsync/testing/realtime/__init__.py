@@ -10,6 +10,7 @@ from prefsync.testing.realtime.client import RealtimeClient, RealtimeHost
 from prefsync.testing.realtime.delivery import DeliveryContract
 from prefsync.testing.realtime.frames import FramesContract
 from prefsync.testing.realtime.handshakes import HandshakesContract
+from prefsync.testing.realtime.hostile import HostileContract
 from prefsync.testing.realtime.joining import JoiningContract
 from prefsync.testing.realtime.renewal import RenewalContract
 from prefsync.testing.realtime.streams import StreamsContract
@@ -28,5 +29,6 @@ class RealtimeContract(
     WritesContract,
     RenewalContract,
     StreamsContract,
+    HostileContract,
 ):
     """All that protocol.md, section 3, promises of WebSocket, server-sent events, long polls and tickets."""
