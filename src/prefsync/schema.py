@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import logging
 import re
-from base64 import b32hexencode
-from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
-from pydantic.json_schema import models_json_schema
 
 from prefsync.errors import ConfigurationError, FieldError, UndeclaredNamespaceError
-from prefsync.strictjson import Limits, canonical, digestible, encode, equal, pointer, problems_in
+from prefsync.json_schema import json_schema_of, tag_of
+from prefsync.models import OpenPreferences, Preferences, PreferencesModel
+from prefsync.strictjson import Limits, canonical, encode, equal, pointer, problems_in
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Container, Iterable, Iterator, Mapping
 
-    # The class of pydantic's classes has no public name; at run time it is asked of a model.
-    from pydantic._internal._model_construction import ModelMetaclass
     from pydantic_core import ErrorDetails
 
     from prefsync.document import Document, NamespaceValues
-else:
-    ModelMetaclass = type(BaseModel)
 
-__all__ = ["Namespace", "OpenPreferences", "Preferences", "Schema"]
+__all__ = ["Namespace", "OpenPreferences", "Preferences", "PreferencesModel", "Schema"]
 
 logger = logging.getLogger("prefsync")
 
@@ -39,89 +33,6 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 RESERVED_NAMES: Final = frozenset(
     {"schema", "changes", "events", "ws", "ticket", "sync", "history", "export", "erase", "explain", "client"}
 )
-
-
-class _WithNamespace(ModelMetaclass):
-    """Takes ``namespace="..."`` from the class statement; pydantic's own metaclass has a parameter of that name."""
-
-    def __new__(
-        mcs,
-        name: str,
-        bases: tuple[type, ...],
-        body: dict[str, Any],
-        /,
-        *,
-        namespace: str | None = None,
-        **kwargs: Any,
-    ) -> type:
-        cls: Any = super().__new__(mcs, name, bases, body, **kwargs)
-        cls.namespace_name = namespace
-        return cls  # type: ignore[no-any-return]  # the class that is being made
-
-    def __init__(cls, *args: Any, namespace: str | None = None, **kwargs: Any) -> None:  # noqa: N805  # a metaclass
-        del namespace  # __new__ has it
-        super().__init__(*args, **kwargs)
-
-
-class Preferences(BaseModel, metaclass=_WithNamespace):
-    """Base of a typed namespace: every field has a default, types are strict, undeclared fields are refused.
-
-    Example:
-        ```python
-        class Appearance(Preferences, namespace="appearance"):
-            theme: Literal["system", "light", "dark"] = "system"
-        ```
-    """
-
-    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
-    namespace_name: ClassVar[str | None] = None
-
-    if TYPE_CHECKING:
-        # What the metaclass takes, for type checkers, which look for the arguments of a class statement here.
-        def __init_subclass__(cls, *, namespace: str | None = None, **kwargs: Any) -> None: ...
-
-
-class OpenPreferences(  # type: ignore[no-untyped-call]  # pydantic's own __init_subclass__ has no types
-    RootModel[dict[str, JsonValue]], MutableMapping[str, JsonValue], metaclass=_WithNamespace
-):
-    """Base of an open namespace: any JSON under any name, within the limits, for what the host cannot know in advance.
-
-    Example:
-        ```python
-        class Plugins(OpenPreferences, namespace="plugins"):
-            ...
-        ```
-    """
-
-    root: dict[str, JsonValue] = Field(default_factory=dict)
-    namespace_name: ClassVar[str | None] = None
-
-    if TYPE_CHECKING:
-
-        def __init_subclass__(cls, *, namespace: str | None = None, **kwargs: Any) -> None: ...
-
-    def __getitem__(self, name: str) -> JsonValue:
-        """Return the value under a name."""
-        return self.root[name]
-
-    def __setitem__(self, name: str, value: JsonValue) -> None:
-        """Keep a value under a name."""
-        self.root[name] = value
-
-    def __delitem__(self, name: str) -> None:
-        """Take a name away."""
-        del self.root[name]
-
-    def __iter__(self) -> Iterator[str]:  # type: ignore[override]  # a mapping's iteration, not a model's
-        """Iterate over the names."""
-        return iter(self.root)
-
-    def __len__(self) -> int:
-        """Count the names."""
-        return len(self.root)
-
-
-PreferencesModel: TypeAlias = type[Preferences | OpenPreferences]
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +162,8 @@ class Schema:
                 "no namespace is declared: pass at least one subclass of Preferences or OpenPreferences"
             )
         self.namespaces: Mapping[str, Namespace] = MappingProxyType(namespaces)
-        self.json_schema: dict[str, Any] = _json_schema(namespaces)
-        self.tag = _tag(self.json_schema)
+        self.json_schema: dict[str, Any] = json_schema_of(namespaces)
+        self.tag = tag_of(self.json_schema)
 
     def __getitem__(self, name: str) -> Namespace:
         """Return a namespace by its name.
@@ -420,70 +331,3 @@ def _place(error: ErrorDetails, values: Any) -> Iterator[str | int]:
         else:
             continue
         yield step
-
-
-def _json_schema(namespaces: Mapping[str, Namespace]) -> dict[str, Any]:
-    keys, definitions = models_json_schema(
-        [(namespace.model, "validation") for namespace in namespaces.values() if not namespace.is_open],
-        ref_template="#/$defs/{model}",
-    )
-    definitions = definitions.get("$defs", {})
-    properties: dict[str, Any] = {}
-    for name, namespace in namespaces.items():
-        if namespace.is_open:
-            properties[name] = {
-                "title": namespace.model.__name__,
-                "type": "object",
-                "additionalProperties": True,
-                "propertyNames": {"maxLength": Limits().name},
-                "maxProperties": Limits().fields,
-                "default": {},
-            }
-            if namespace.model.__doc__:
-                properties[name]["description"] = namespace.model.__doc__
-            continue
-        reference = keys[namespace.model, "validation"]["$ref"].removeprefix("#/$defs/")
-        schema = dict(definitions[reference])
-        schema["properties"] = {
-            name_: {**rules, "default": namespace.defaults[name_]}
-            for name_, rules in schema.get("properties", {}).items()
-        }
-        properties[name] = schema
-    used = {
-        reference: definition
-        for reference, definition in definitions.items()
-        if _is_referred(reference, properties, definitions)
-    }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Preferences",
-        "type": "object",
-        "properties": properties,
-        "additionalProperties": False,
-        **({"$defs": used} if used else {}),
-    }
-
-
-def _is_referred(reference: str, *trees: Any) -> bool:
-    wanted = f'"#/$defs/{reference}"'.encode()
-    return any(wanted in encode(tree) for tree in trees)
-
-
-def _tag(json_schema: dict[str, Any]) -> str:
-    digest = blake2b(digestible(_without_words(json_schema)), digest_size=5).digest()
-    return b32hexencode(digest).decode().lower()
-
-
-def _without_words(value: Any, *, names: bool = False) -> Any:
-    """Drop titles and descriptions of a JSON Schema, but no property that happens to have such a name."""
-    match value:
-        case dict():
-            return {
-                name: _without_words(item, names=name in {"properties", "$defs"} and not names)
-                for name, item in value.items()
-                if names or name not in {"title", "description"}
-            }
-        case list():
-            return [_without_words(item) for item in value]
-        case _:
-            return value

@@ -15,6 +15,12 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from sqlalchemy import TextClause, text
 
+from prefsync.adapters.sqlalchemy.parameters import (
+    change_parameters,
+    document_parameters,
+    key_of,
+    request_parameters,
+)
 from prefsync.document import Change, Document, Subject
 from prefsync.ports import CLOCKS_DIFFER, ChangeLog, LoggedRevision, Outcome, RequestRecord, Write
 from prefsync.strictjson import canonical, decode, encode
@@ -53,11 +59,6 @@ def _statement(sql: str, *, returns_rows: bool = True) -> Statement:
 
 # The relay is told of a subject again and again as long as its last change is young, and keys are hashes.
 _subject = lru_cache(maxsize=10_000)(Subject)
-
-
-def key_of(subject: Subject) -> dict[str, Any]:
-    """Return the parameters that name a subject."""
-    return {"tenant": subject.tenant or "", "user": subject.user}
 
 
 class Operations:
@@ -365,43 +366,6 @@ class PostgresOperations(Operations):
         except KeyClaimedError:
             return Outcome.KEY_CLAIMED
         return Outcome.WRITTEN if rows else Outcome.CONFLICT
-
-
-def document_parameters(subject: Subject, write: Write) -> dict[str, Any]:
-    """Return the parameters of a document's row."""
-    document = write.document
-    return {
-        **key_of(subject),
-        "document": document.values_json.decode(),
-        "revision": document.revision,
-        "revisions": document.revisions_json.decode(),
-        "expected": write.expected.revision,
-        "at": write.change.at if write.change else 0,
-    }
-
-
-def change_parameters(subject: Subject, change: Change) -> dict[str, Any]:
-    """Return the parameters of a change's row."""
-    return {
-        **key_of(subject),
-        "revision": change.revision,
-        "previous": change.previous,
-        "patch": encode({"assigned": change.assigned, "unset": change.unset}).decode(),
-        "replaced": encode(change.replaced).decode(),
-        "origin": change.origin,
-        "at": change.at,
-    }
-
-
-def request_parameters(subject: Subject, record: RequestRecord) -> dict[str, Any]:
-    """Return the parameters of a claimed key's row."""
-    return {
-        **key_of(subject),
-        "key": record.key,
-        "digest": record.digest,
-        "answer": record.answer,
-        "at": record.at,
-    }
 
 
 def _change(revision: int, previous: int, at: int, origin: str | None, patch: str, replaced: str) -> Change:
