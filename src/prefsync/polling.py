@@ -56,7 +56,11 @@ class LongPolls:
         self._feed = feed
         self._clock = clock
         self._waiting: set[Waiter] = set()
+        self._emptied = anyio.Event()
         self.is_draining = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
 
     async def page(
         self, subject: Subject, since: int, *, wait: float, limit: int = 100, schema: str | None = None
@@ -89,6 +93,8 @@ class LongPolls:
                     joined = await self._hub.resume(channel, since, joined.epoch)
         finally:
             self._waiting.discard(waiter)
+            if not self._waiting:
+                self._emptied.set()
             self._hub.leave(channel, waiter)
         return _page(joined, since, limit)
 
@@ -97,6 +103,13 @@ class LongPolls:
         self.is_draining = True
         for waiter in self._waiting:
             waiter.wake()
+
+    async def emptied(self) -> None:
+        """Return when none is waiting."""
+        while self._waiting:
+            if self._emptied.is_set():
+                self._emptied = anyio.Event()
+            await self._emptied.wait()
 
 
 def _page(joined: Joined, since: int, limit: int) -> Page:

@@ -12,6 +12,7 @@ import itertools
 import logging
 import sys
 from collections import Counter, deque
+from contextlib import contextmanager
 from enum import Enum
 from types import coroutine
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -23,7 +24,7 @@ from prefsync.effective import fold
 from prefsync.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 
     from prefsync.channel import Channel
     from prefsync.clock import Clock
@@ -94,6 +95,7 @@ class Session:
         "_has_begun",
         "_has_ended",
         "_has_news",
+        "_is_answering",
         "_is_beat_due",
         "_is_sending",
         "_outlet",
@@ -118,6 +120,7 @@ class Session:
         self._revision = 0
         self._replies: deque[Callable[[], Awaitable[None]]] = deque()
         self._is_beat_due = False
+        self._is_answering = False
         self._has_begun = False
         self._farewell: Farewell | None = None
         self._has_ended = False
@@ -165,6 +168,22 @@ class Session:
     def has_replies(self) -> bool:
         """Whether replies wait; a client that does not take them should not be read from."""
         return bool(self._replies)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Put off a farewell while something that the client asked for is under way, and has to be answered."""
+        self._is_answering = True
+        try:
+            yield
+        finally:
+            self._is_answering = False
+            if self._farewell is not None:
+                self.wake()
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether nothing that the client asks for from now on is answered."""
+        return self._farewell is not None
 
     def beat(self) -> None:
         """Send a heartbeat when there is nothing else to send."""
@@ -233,7 +252,7 @@ class Session:
                 channel = self._channel
                 if self._replies:
                     await self._replies.popleft()()
-                elif self._farewell is not None:
+                elif self._farewell is not None and self._is_time_for_farewell:
                     await self._outlet.farewell(self._farewell)
                     self._task = None
                     self.cut()
@@ -258,6 +277,10 @@ class Session:
             if self._sending_since is not None:
                 self._sending_since = None
                 self._sessions.sending.discard(self)
+
+    @property
+    def _is_time_for_farewell(self) -> bool:
+        return self._farewell is Farewell.EXPIRED or (self._farewell is not None and not self._is_answering)
 
     def _way(self, channel: Channel) -> Update | None:
         """Return the way from what the client has to the newest state where it is known, and take it for gone."""
@@ -315,6 +338,7 @@ class Sessions:
         self._expiries: list[tuple[float, int, Session]] = []
         self._order = itertools.count()
         self._emptied = anyio.Event()
+        self._callers: set[anyio.CancelScope] = set()
 
     def __len__(self) -> int:
         return self._count
@@ -399,15 +423,29 @@ class Sessions:
             if session.expiry == expiry:
                 session.end(Farewell.EXPIRED)
 
+    @contextmanager
+    def calling(self, scope: anyio.CancelScope) -> Iterator[None]:
+        """Have a scope cancelled when the process drains: that of a connection that is no session yet."""
+        self._callers.add(scope)
+        if self.is_draining:
+            scope.cancel()
+        try:
+            yield
+        finally:
+            self._callers.discard(scope)
+
     async def emptied(self) -> None:
         """Return when there is no session left."""
         while self._count:
-            self._emptied = anyio.Event()
+            if self._emptied.is_set():
+                self._emptied = anyio.Event()
             await self._emptied.wait()
 
     def drain(self) -> None:
         """Take no more sessions, and say farewell to those there are."""
         self.is_draining = True
+        for caller in list(self._callers):
+            caller.cancel()
         for slot in self._slots:
             for session in list(slot):
                 session.end(Farewell.DRAINING)

@@ -6,55 +6,99 @@ import asyncio
 import signal
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
     from types import FrameType
 
 __all__ = ["told_to_stop"]
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+# By which servers, service managers, terminals (and gunicorn, of its workers) ask a process to end; not each system
+# has all of them.
+_SIGNALS: Final = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGBREAK") if hasattr(signal, name)
+)
 
 
 @contextmanager
-def told_to_stop(call: Callable[[], None]) -> Iterator[None]:
-    """Call something on this event loop as soon as the process is asked to end.
+def told_to_stop(work: Callable[[], Coroutine[Any, Any, None]]) -> Iterator[None]:
+    """Do some work, which must not take long, when the process is asked to end, and let the server hear of it then.
 
-    The handlers that are there, the server's, run as before. Nothing is done where there are none, or outside of the
-    main thread, where Python allows no handlers: there the host has to say it (``prefsync.drain()``).
+    The handlers that are there, the server's, run when the work is done; at once where a signal comes again. A server
+    that takes signals from the event loop (``loop.add_signal_handler``) cannot be held back and hears at once.
+
+    Nothing is done where there are no handlers, or outside of the main thread, where Python allows none: there the host
+    has to say it (``prefsync.drain()``).
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    loop = asyncio.get_running_loop()
-    restores = [_chain(number, loop, call) for number in _SIGNALS]
+    chain = _Chain(asyncio.get_running_loop(), work)
+    chain.put()
     try:
         yield
     finally:
-        for restore in restores:
-            restore()
+        chain.take_away()
 
 
-def _chain(number: int, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> Callable[[], None]:
-    """Put a handler before the one that is there, and return what takes it away."""
-    before = signal.getsignal(number)
-    is_on = True
+class _Chain:
+    """Handlers before those that are there.
 
-    def handle(received: int, frame: FrameType | None) -> None:
-        if is_on and not loop.is_closed():
-            loop.call_soon_threadsafe(call)
-        if callable(before):
-            before(received, frame)
+    Args:
+        loop: Where the work is done.
+        work: What is done first.
+    """
 
-    def restore() -> None:
-        nonlocal is_on
-        is_on = False
-        if signal.getsignal(number) is handle:
-            signal.signal(number, before)
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        self._loop = loop
+        self._work = work
+        self._before: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        self._is_on = True
+        self._is_working = False
+        self._task: asyncio.Task[None] | None = None
 
-    # The default action and "ignore" are no functions: a handler in their place would change what the signal does.
-    if not callable(before):
-        return restore
-    signal.signal(number, handle)
-    return restore
+    def put(self) -> None:
+        """Put a handler before each that is there."""
+        for number in _SIGNALS:
+            before = signal.getsignal(number)
+            # The default action and "ignore" are no functions: a handler in their place would change what the signal
+            # does.
+            if callable(before):
+                self._before[number] = before
+                signal.signal(number, self._handle)
+
+    def take_away(self) -> None:
+        """Take the handlers away, as far as nobody has put others before them."""
+        self._is_on = False
+        for number, before in self._before.items():
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, before)
+        if self._task is not None:
+            self._task.cancel()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        before = self._before[number]
+        if not self._is_on or self._is_working or self._loop.is_closed():
+            before(number, frame)
+            return
+        self._is_working = True
+        if getattr(before, "__self__", None) is self._loop:
+            # uvloop's own, which notes the signal for the handler that was added to the loop.
+            before(number, frame)
+            self._loop.call_soon_threadsafe(self._begin, None)
+        else:
+            self._loop.call_soon_threadsafe(self._begin, partial(before, number, frame))
+
+    def _begin(self, afterwards: Callable[[], Any] | None) -> None:
+        self._task = self._loop.create_task(self._work())
+        # In a callback and not in the task: a handler may raise KeyboardInterrupt, which is to leave the loop.
+        self._task.add_done_callback(lambda _: self._end(afterwards))
+
+    def _end(self, afterwards: Callable[[], Any] | None) -> None:
+        self._is_working = False
+        if afterwards is not None:
+            afterwards()

@@ -219,10 +219,12 @@ class Runtime:
         self.sessions.drain()
         self._polls.drain()
 
-    async def _say_farewell(self) -> None:
+    async def drained(self) -> None:
+        """Drain, and return when no stream and no long poll is open any more, or the time for that is up."""
         self.drain()
         with anyio.move_on_after(_FAREWELL_LIMIT):
             await self.sessions.emptied()
+            await self._polls.emptied()
 
     async def __aenter__(self) -> Self:
         async with self._opening:
@@ -259,7 +261,7 @@ class Runtime:
             self.sessions.is_draining = self._polls.is_draining = False
             background = asyncio.create_task(self._work(), name="prefsync")
             stack.push_async_callback(_end, background)
-            stack.push_async_callback(self._say_farewell)
+            stack.push_async_callback(self.drained)
             self._stack = stack.pop_all()
 
     async def _work(self) -> None:

@@ -152,7 +152,7 @@ class PrefSync:
         async with self.runtime:
             mounts.append(self)  # once for each time it is entered
             try:
-                with told_to_stop(self.drain):
+                with told_to_stop(self.runtime.drained):
                     yield
             finally:
                 mounts.remove(self)

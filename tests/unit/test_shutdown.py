@@ -7,7 +7,8 @@ import os
 import signal
 import threading
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -15,9 +16,20 @@ from prefsync.shutdown import told_to_stop
 from prefsync.testing.samples import settled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+Noted = TypeVar("Noted")
+
+
+def note(what: Callable[[], Noted], where: list[Noted]) -> Callable[[], Awaitable[None]]:
+    """Return work that notes something."""
+
+    async def work() -> None:
+        where.append(what())
+
+    return work
 
 
 class Server:
@@ -53,7 +65,7 @@ async def end_process(number: int) -> None:
 async def test_it_is_told_and_so_is_the_server(server: Server, number: int) -> None:
     """The call comes on the event loop, the server's handler runs too, and afterwards the server has its handler."""
     threads: list[threading.Thread] = []
-    with told_to_stop(lambda: threads.append(threading.current_thread())):
+    with told_to_stop(note(threading.current_thread, threads)):
         await end_process(number)
         await settled(lambda: bool(threads), "nobody was told")
         assert threads == [threading.main_thread()]
@@ -65,16 +77,36 @@ async def test_it_is_told_and_so_is_the_server(server: Server, number: int) -> N
     assert server.heard == [number] * 2
 
 
+async def test_the_server_hears_when_the_work_is_done(server: Server) -> None:
+    """What is done first is over before the server hears of the end, unless the signal comes again: then at once."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await go_on.wait()
+
+    with told_to_stop(work):
+        await end_process(signal.SIGTERM)
+        await asyncio.wait_for(begun.wait(), 20)
+        assert server.heard == []
+        await end_process(signal.SIGINT)
+        await settled(lambda: server.heard == [signal.SIGINT], "the second signal was held back too")
+        go_on.set()
+        await settled(
+            lambda: server.heard == [signal.SIGINT, signal.SIGTERM], "the server did not hear of it"
+        )
+
+
 @pytest.mark.parametrize("first_to_go", [0, 1], ids=["the one opened first", "the one opened last"])
 async def test_two_mounts_are_told_and_go_in_any_order(server: Server, first_to_go: int) -> None:
     """Both are told once; whichever closes first, the other is still told, and in the end the server alone is."""
     told: list[str] = []
     stacks = {name: ExitStack() for name in ("one", "other")}
     for name, stack in stacks.items():
-        stack.enter_context(told_to_stop(lambda name=name: told.append(name)))  # type: ignore[misc]
+        stack.enter_context(told_to_stop(note(partial(str, name), told)))
     await end_process(signal.SIGTERM)
     await settled(lambda: sorted(told) == ["one", "other"], "somebody was not told")
-    assert server.heard == [signal.SIGTERM]
+    await settled(lambda: server.heard == [signal.SIGTERM], "the server did not hear of it")
     goes, stays = ("one", "other") if first_to_go == 0 else ("other", "one")
     stacks[goes].close()
     told.clear()
@@ -91,7 +123,7 @@ async def test_handlers_that_came_later_stay(server: Server) -> None:
     """Who puts a handler before ours, and calls on, keeps it when ours goes, and it still leads to the server."""
     later: list[int] = []
     told: list[bool] = []
-    with told_to_stop(lambda: told.append(True)):
+    with told_to_stop(note(lambda: True, told)):
         ours: Any = signal.getsignal(signal.SIGTERM)
 
         def handle(number: int, frame: object) -> None:
@@ -110,7 +142,7 @@ async def test_what_is_no_handler_is_left_alone(server: Server, action: signal.H
     """Where a signal has its default action, or is ignored, it keeps that."""
     del server
     signal.signal(signal.SIGTERM, action)
-    with told_to_stop(lambda: None):
+    with told_to_stop(note(lambda: None, [])):
         assert signal.getsignal(signal.SIGTERM) == action
         assert callable(signal.getsignal(signal.SIGINT))
     assert signal.getsignal(signal.SIGTERM) == action
@@ -121,7 +153,7 @@ def test_outside_of_the_main_thread_nothing_is_done(server: Server) -> None:
     seen: list[object] = []
 
     async def mount() -> None:
-        with told_to_stop(lambda: None):
+        with told_to_stop(note(lambda: None, [])):
             seen.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=lambda: asyncio.run(mount()))

@@ -172,14 +172,21 @@ class _Conversation:
             with self._scope:
                 session.begin(joined, partial(self._greet, joined))
                 while (frame := await self._receive()) is not None:
-                    await self._answer(session, frame)
+                    with session.answering():
+                        await self._answer(session, frame)
+                    if session.is_ending:
+                        await anyio.sleep_forever()  # until the farewell was said, which ends this scope
         finally:
             self._sockets.sessions.close(session)
 
     async def _hello(self) -> Hello | None:
         frame = None
-        with anyio.move_on_after(_HELLO_LIMIT) as limit:
+        sessions = self._sockets.sessions
+        with anyio.move_on_after(_HELLO_LIMIT) as limit, sessions.calling(limit):
             frame = await self._receive()
+        if limit.cancelled_caught and sessions.is_draining:
+            await self._socket.close(*_REASONS[Farewell.DRAINING])
+            return None
         if limit.cancelled_caught:
             raise FrameError(Close.NO_HELLO, "no hello came in time")
         if frame is not None and not isinstance(frame, Hello):
