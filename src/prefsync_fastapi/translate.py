@@ -145,7 +145,7 @@ class AsgiSocket(Socket):
         await self._send({"type": "websocket.http.response.start", **head})
         await self._send({"type": "websocket.http.response.body", "body": response.body})
 
-    async def accept(self, subprotocol: str) -> None:
+    async def accept(self, subprotocol: str | None) -> None:
         """See ``Socket``."""
         await self._receive()  # websocket.connect
         await self._send({"type": "websocket.accept", "subprotocol": subprotocol})

@@ -13,7 +13,18 @@ from prefsync.strictjson import MAX_INTEGER, parse
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Close", "Frame", "FrameError", "Hello", "Patch", "Ping", "Token", "read_frame", "read_hello"]
+__all__ = [
+    "Close",
+    "Frame",
+    "FrameError",
+    "Hello",
+    "Patch",
+    "Ping",
+    "Token",
+    "interpret",
+    "read_frame",
+    "read_hello",
+]
 
 
 class Close(IntEnum):
@@ -110,6 +121,15 @@ def read_frame(message: str | bytes, limit: int) -> Frame:
         members = parse(raw)
     except MalformedError as error:
         raise FrameError(Close.BAD_FRAME, str(error)[:120]) from None
+    return interpret(members)
+
+
+def interpret(members: Any) -> Frame:
+    """Read a message that was parsed already.
+
+    Raises:
+        FrameError: It is none of the protocol's frames.
+    """
     if not isinstance(members, dict):
         raise FrameError(Close.BAD_FRAME, "a frame must be a JSON object")
     match members.get("type"):

@@ -95,7 +95,7 @@ class Socket(Protocol):
     async def refuse(self, response: HttpResponse) -> None:
         """Answer the handshake with an HTTP response."""
 
-    async def accept(self, subprotocol: str) -> None:
+    async def accept(self, subprotocol: str | None) -> None:
         """Complete the handshake."""
 
     async def receive(self) -> str | bytes | None:

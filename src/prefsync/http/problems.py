@@ -26,6 +26,7 @@ __all__ = [
     "answer",
     "answer_status",
     "problem",
+    "problem_with_delay",
 ]
 
 
@@ -101,6 +102,14 @@ def problem(error: PrefsyncError) -> dict[str, Any]:
             {"pointer": entry.pointer, "code": entry.code, "detail": entry.detail}
             for entry in error.errors[:MAX_ERRORS]
         ]
+    return members
+
+
+def problem_with_delay(error: PrefsyncError) -> dict[str, Any]:
+    """Describe an error where there are no headers to say when to try again."""
+    members = problem(error)
+    if isinstance(error, (RateLimitedError, UnavailableError)):
+        members["retry_after"] = error.retry_after
     return members
 
 

@@ -10,7 +10,6 @@ import anyio
 from prefsync.errors import (
     InsufficientScopeError,
     MalformedError,
-    PreconditionFailedError,
     PrefsyncError,
     RateLimitedError,
     UnauthenticatedError,
@@ -19,7 +18,7 @@ from prefsync.errors import (
 from prefsync.http.frames import Close, FrameError, Hello, Patch, Ping, Token, read_frame
 from prefsync.http.origins import check_origin
 from prefsync.http.parameters import query_of, refuse_token_in
-from prefsync.http.problems import answer, problem
+from prefsync.http.problems import answer
 from prefsync.http.rendering import render_change, render_update
 from prefsync.session import Farewell
 from prefsync.strictjson import encode
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
     from prefsync.channel import Update
     from prefsync.clock import Clock
-    from prefsync.document import Identity, Snapshot
+    from prefsync.document import Identity
     from prefsync.http.admission import Admission, Headers
     from prefsync.http.messages import Socket
     from prefsync.http.options import ApiOptions
@@ -250,17 +249,7 @@ class _Conversation:
         identity = self._identity
         if identity is None:
             raise TypeError("nobody is named")
-        try:
-            snapshot = await self._sockets.writer.patch(
-                identity,
-                frame.patch,
-                key=frame.id,
-                origin=self._client,
-                condition=_condition(frame.if_revision),
-            )
-        except PrefsyncError as error:
-            return {"type": "nack", "id": frame.id, "problem": problem_with_delay(error)}
-        return {"type": "ack", "id": frame.id, "revision": snapshot.revision}
+        return await self._sockets.writer.answer(identity, frame, self._client)
 
     async def _say(self, session: Session, what: Callable[[], dict[str, Any]]) -> None:
         """Reply in turn, and wait until the client takes it: one that reads nothing is not read from."""
@@ -300,25 +289,6 @@ class _Conversation:
     def cut(self) -> None:
         """See ``Outlet``."""
         self._scope.cancel()
-
-
-def problem_with_delay(error: PrefsyncError) -> dict[str, Any]:
-    """Describe an error where there are no headers to say when to try again."""
-    members = problem(error)
-    if isinstance(error, (RateLimitedError, UnavailableError)):
-        members["retry_after"] = error.retry_after
-    return members
-
-
-def _condition(revision: int | None) -> Callable[[Snapshot], None] | None:
-    if revision is None:
-        return None
-
-    def check(snapshot: Snapshot) -> None:
-        if snapshot.revision != revision:
-            raise PreconditionFailedError(f"the subject's revision is {snapshot.revision}, not {revision}")
-
-    return check
 
 
 def _frame(update: Update) -> str:

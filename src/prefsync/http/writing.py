@@ -5,8 +5,14 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from prefsync.errors import InsufficientScopeError, PreconditionRequiredError
+from prefsync.errors import (
+    InsufficientScopeError,
+    PreconditionFailedError,
+    PreconditionRequiredError,
+    PrefsyncError,
+)
 from prefsync.http.bodies import mutation_from
+from prefsync.http.problems import problem_with_delay
 from prefsync.service import IdempotentRequest
 from prefsync.strictjson import digestible
 
@@ -15,6 +21,7 @@ if TYPE_CHECKING:
 
     from prefsync.document import Identity, Snapshot
     from prefsync.http.admission import Admission
+    from prefsync.http.frames import Patch
     from prefsync.http.options import ApiOptions
     from prefsync.schema import Schema
     from prefsync.service import PreferenceService
@@ -53,6 +60,26 @@ class Writer:
         """How large writes may be."""
         return self._service.limits
 
+    async def answer(self, identity: Identity, frame: Patch, origin: str | None) -> dict[str, Any]:
+        """Write what a frame asks for, and return the ack or nack.
+
+        Args:
+            identity: Who writes.
+            frame: What is asked for.
+            origin: The name the client gives itself.
+        """
+        try:
+            snapshot = await self.patch(
+                identity,
+                frame.patch,
+                key=frame.id,
+                origin=origin,
+                condition=_condition(frame.if_revision),
+            )
+        except PrefsyncError as error:
+            return {"type": "nack", "id": frame.id, "problem": problem_with_delay(error)}
+        return {"type": "ack", "id": frame.id, "revision": snapshot.revision}
+
     async def patch(
         self,
         identity: Identity,
@@ -86,3 +113,14 @@ class Writer:
         return await self._service.write(
             identity.subject, mutation, condition=condition, request=request, origin=origin
         )
+
+
+def _condition(revision: int | None) -> Callable[[Snapshot], None] | None:
+    if revision is None:
+        return None
+
+    def check(snapshot: Snapshot) -> None:
+        if snapshot.revision != revision:
+            raise PreconditionFailedError(f"the subject's revision is {snapshot.revision}, not {revision}")
+
+    return check
