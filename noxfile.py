@@ -83,7 +83,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Run the example app; needs no server beside it."""
-    session.install("-e", ".[fastapi,sqlite,jwt,compression]", "uvicorn[standard]")
+    session.install("-e", ".[fastapi,sqlite,jwt,socketio,compression]", "uvicorn[standard]")
     session.run("python", "examples/demo.py", *session.posargs)
 
 

@@ -65,7 +65,7 @@ class Plugins(OpenPreferences, namespace="plugins"):
     """What plugins keep: any JSON under any name."""
 
 
-prefsync = PrefSync([Appearance, Editor, Notifications, Plugins])
+prefsync = PrefSync([Appearance, Editor, Notifications, Plugins], socketio=True)
 
 app = FastAPI(title="prefsync example")
 app.include_router(prefsync.router, prefix="/preferences")

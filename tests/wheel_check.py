@@ -31,6 +31,7 @@ PROMISED = {
     "redis": ["prefsync.adapters.redis", "prefsync.adapters.limits"],
     "limits": ["prefsync.adapters.limits"],
     "jwt": ["prefsync.adapters.jwt"],
+    "socketio": ["prefsync.socketio"],
     "compression": [],
     "testing": ["prefsync.testing"],
 }
@@ -45,7 +46,10 @@ COMMAND = re.compile(r'pip install "prefsync-kit\[[a-z]+\]"')
 def check_imports(extra: str) -> None:
     """Import every module of every package, and judge how it went."""
     importlib.import_module("prefsync")
-    optional = {"aiosqlite", "asyncpg", "fastapi", "jwt", "limits", "redis", "sqlalchemy", "starlette"}
+    optional = {
+        *("aiosqlite", "asyncpg", "engineio", "fastapi", "jwt", "limits"),
+        *("redis", "socketio", "sqlalchemy", "starlette"),
+    }
     loaded = sorted(optional & sys.modules.keys())
     assert not loaded, f"`import prefsync` loads {loaded}"
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         TicketStore,
         TokenVerifier,
     )
+    from prefsync.socketio import SocketIo
     from prefsync.strictjson import Limits
 
 __all__ = ["Health", "Parts", "Runtime"]
@@ -129,6 +130,7 @@ class Runtime:
         limits: How large documents may be.
         options: What the host settles about the protocol.
         authenticates: Whether tokens are verified here; else the host's own authentication says who calls.
+        socketio: Whether Socket.IO is served too.
         clock: For tests.
 
     Raises:
@@ -144,6 +146,7 @@ class Runtime:
         limits: Limits | None = None,
         options: ApiOptions | None = None,
         authenticates: bool = True,
+        socketio: bool = False,
         clock: Clock | None = None,
     ) -> None:
         self.schema = Schema(models)
@@ -189,6 +192,7 @@ class Runtime:
         self.api = PreferencesApi(
             self.service, self._polls, self.sessions, admission, clock, options, self.settings.allowed_origins
         )
+        self._socket_io = self.api.socket_io = _socket_io(self.api) if socketio else None
         self._users = 0
         self._opening = anyio.Lock()
         self._stack = AsyncExitStack()
@@ -218,6 +222,8 @@ class Runtime:
         """
         self.sessions.drain()
         self._polls.drain()
+        if self._socket_io is not None:
+            self._socket_io.drain()
 
     async def drained(self) -> None:
         """Drain, and return when no stream and no long poll is open any more, or the time for that is up."""
@@ -252,7 +258,14 @@ class Runtime:
                 if shared is not None:
                     # Two databases on one Redis, of two mounts say, must not see one another's documents.
                     shared.prefix = f"{self.settings.redis_prefix}:{await self.repository.identity()}"
-            for part in (self.cache, self.notifier, self.limiter, self.tickets, self.verifier):
+            for part in (
+                self.cache,
+                self.notifier,
+                self.limiter,
+                self.tickets,
+                self.verifier,
+                self._socket_io,
+            ):
                 if part is not None and hasattr(part, "__aenter__"):
                     await stack.enter_async_context(part)
             if self._link is not None:
@@ -400,6 +413,12 @@ def _tickets(
         if isinstance(repository, SqlAlchemyRepository):
             return SqlAlchemyTickets(repository, clock)
     return MemoryTickets(clock)
+
+
+def _socket_io(api: PreferencesApi) -> SocketIo:
+    from prefsync.socketio import SocketIo  # only where it is asked for
+
+    return SocketIo(api.sockets)
 
 
 def _verifier(settings: Settings, clock: Clock) -> TokenVerifier:

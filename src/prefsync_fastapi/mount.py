@@ -15,8 +15,8 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from prefsync.document import Identity, Subject
-from prefsync.errors import MalformedError, PrefsyncError, UndeclaredNamespaceError
-from prefsync.http import ClientGoneError, HttpResponse
+from prefsync.errors import MalformedError, PrefsyncError
+from prefsync.http import SOCKET_IO_PATHS, ClientGoneError, HttpResponse
 from prefsync.http.handlers import DOCUMENT_METHODS
 from prefsync.http.problems import answer, answer_status
 from prefsync.shutdown import told_to_stop
@@ -89,6 +89,7 @@ class PrefSync:
         parts: Adapters built by hand.
         limits: How large documents may be.
         options: What a host can settle about the protocol.
+        socketio: Whether Socket.IO is served too, at ``{prefix}/socket.io/``; needs the extra ``socketio``.
         clock: For tests.
 
     Attributes:
@@ -115,6 +116,7 @@ class PrefSync:
         parts: Parts | None = None,
         limits: Limits | None = None,
         options: ApiOptions | None = None,
+        socketio: bool = False,
         clock: Clock | None = None,
     ) -> None:
         self.runtime = Runtime(
@@ -124,6 +126,7 @@ class PrefSync:
             limits=limits,
             options=options,
             authenticates=authenticate is None,
+            socketio=socketio,
             clock=clock,
         )
         # Attributes, so that a host's tests can name them in app.dependency_overrides.
@@ -134,7 +137,11 @@ class PrefSync:
         if authenticate is not None:
             # A ticket says who calls: whoever has one has no token that the host's own authentication could find.
             self.router.routes.append(
-                _ProtocolRoute(self.runtime, self._ticket_endpoint(), takes=_has_ticket)
+                _ProtocolRoute(
+                    self.runtime,
+                    self._ticket_endpoint(),
+                    takes=_has_ticket_or_speaks_socket_io if socketio else _has_ticket,
+                )
             )
         self.router.routes.append(_ProtocolRoute(self.runtime, endpoint, direct=authenticate is None))
         security = Depends(_BEARER if authenticate is None else authenticate)
@@ -269,9 +276,8 @@ class _ProtocolRoute(APIRoute):
             return
         _require_open(self._runtime)
         if scope["type"] == "websocket":
-            await _connect(
-                self._runtime, AsgiSocket(scope, receive, send, scope["path_params"].get(_PATH, ""))
-            )
+            path = scope["path_params"].get(_PATH, "")
+            await self._runtime.api.connect(AsgiSocket(scope, receive, send, path))
             return
         if scope["method"] in DOCUMENT_METHODS and self._runtime.api.has_documents_at(
             scope["path_params"][_PATH]
@@ -341,7 +347,7 @@ class _Upgraded(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope, receive, send  # those of the request that stood for the handshake
-        await _connect(self._runtime, self._socket, self._identity)
+        await self._runtime.api.connect(self._socket, self._identity)
 
 
 class _Streaming(Response):
@@ -356,19 +362,17 @@ class _Streaming(Response):
         await send_response(self._response, receive, send)
 
 
-async def _connect(runtime: Runtime, socket: AsgiSocket, identity: Identity | None = None) -> None:
-    if socket.request.path == "/ws":
-        await runtime.api.connect(socket, identity)
-    else:
-        await socket.refuse(answer(UndeclaredNamespaceError("only /ws speaks WebSocket")))
-
-
 def _has_ticket(path: str, scope: Scope) -> bool:
     """Tell whether a request opens a stream by a ticket."""
     return path in {"/events", "/ws"} and any(
         name == b"ticket"
         for name, _, _ in (part.partition(b"=") for part in scope["query_string"].split(b"&"))
     )
+
+
+def _has_ticket_or_speaks_socket_io(path: str, scope: Scope) -> bool:
+    """Tell whether a request opens a stream by a ticket; Socket.IO brings it in a packet, not in the query."""
+    return path in SOCKET_IO_PATHS or _has_ticket(path, scope)
 
 
 def _require_open(runtime: Runtime) -> None:

@@ -44,19 +44,22 @@ if TYPE_CHECKING:
 
     from prefsync.clock import Clock
     from prefsync.document import Document, Identity, Snapshot, Subject
-    from prefsync.http.messages import Socket
+    from prefsync.http.messages import PushTransport, Socket
     from prefsync.http.options import ApiOptions
     from prefsync.polling import LongPolls
     from prefsync.ports import CacheEntry
     from prefsync.service import PreferenceService
     from prefsync.session import Sessions
 
-__all__ = ["DOCUMENT_METHODS", "PreferencesApi"]
+__all__ = ["DOCUMENT_METHODS", "SOCKET_IO_PATHS", "PreferencesApi"]
 
 T = TypeVar("T")
 
 DOCUMENT_METHODS: Final = ("GET", "HEAD", "PUT", "PATCH", "DELETE")
 _READ_METHODS: Final = ("GET", "HEAD")
+
+# Its clients can be told to leave out the slash at the end.
+SOCKET_IO_PATHS: Final = frozenset({"/socket.io/", "/socket.io"})
 
 LONGEST_WAIT: Final = 60.0
 MOST_CHANGES: Final = 1_000
@@ -77,6 +80,11 @@ class PreferencesApi:
         clock: For expiry.
         options: What the host has settled.
         allowed_origins: Whose pages may open a WebSocket, besides the app's own.
+
+    Attributes:
+        options: What the host has settled.
+        sockets: Serves WebSockets.
+        socket_io: Serves Socket.IO, where the host asks for it.
     """
 
     def __init__(
@@ -98,7 +106,8 @@ class PreferencesApi:
         self._rendered: Recent[tuple[int, Rendered]] = Recent(_RENDERED_BYTES)
         self._events = EventStreams(sessions)
         writer = Writer(service, admission, options)
-        self._sockets = WebSockets(sessions, admission, writer, options, clock, allowed_origins)
+        self.sockets = WebSockets(sessions, admission, writer, options, clock, allowed_origins)
+        self.socket_io: PushTransport | None = None
 
     async def handle(self, request: HttpRequest, identity: Identity | None = None) -> HttpResponse:
         """Answer a request.
@@ -110,6 +119,8 @@ class PreferencesApi:
         Raises:
             ClientGoneError: The client went away; there is nobody to answer.
         """
+        if self.socket_io is not None and request.path in SOCKET_IO_PATHS:
+            return await self.socket_io.handle(request)
         limit_headers: list[tuple[bytes, bytes]] = []
         try:
             response = await self._answer(request, identity, limit_headers)
@@ -127,7 +138,13 @@ class PreferencesApi:
             socket: As the mount hands it over.
             identity: Who calls, where the host's own authentication has found out.
         """
-        await self._sockets.serve(socket, identity)
+        path = socket.request.path
+        if path == "/ws":
+            await self.sockets.serve(socket, identity)
+        elif self.socket_io is not None and path in SOCKET_IO_PATHS:
+            await self.socket_io.connect(socket)
+        else:
+            await socket.refuse(answer(UndeclaredNamespaceError("this path does not speak WebSocket")))
 
     async def authenticate(self, request: HttpRequest) -> Identity:
         """Return who calls, by the bearer token of a request.

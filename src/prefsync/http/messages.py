@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-__all__ = ["ClientGoneError", "HttpRequest", "HttpResponse", "Sink", "Socket"]
+__all__ = ["ClientGoneError", "HttpRequest", "HttpResponse", "PushTransport", "Sink", "Socket"]
 
 
 class ClientGoneError(Exception):
@@ -106,3 +106,13 @@ class Socket(Protocol):
 
     async def close(self, code: int, reason: str) -> None:
         """Close; nothing can be sent afterwards."""
+
+
+class PushTransport(Protocol):
+    """A way to tell sessions that is there only where the host asks for it."""
+
+    async def handle(self, request: HttpRequest) -> HttpResponse:
+        """Answer a request, whoever sends it: the transport authenticates by its own means."""
+
+    async def connect(self, socket: Socket) -> None:
+        """Serve a WebSocket until it ends."""

@@ -81,7 +81,7 @@ class WebSockets:
         self.writer = writer
         self.options = options
         self.clock = clock
-        self._allowed_origins = allowed_origins
+        self.allowed_origins = allowed_origins
 
     async def serve(self, socket: Socket, identity: Identity | None = None) -> None:
         """Serve one connection until it ends.
@@ -135,7 +135,7 @@ class WebSockets:
         """Check what can be seen before anybody is named, and return the ticket."""
         self.sessions.check()
         refuse_token_in(socket.request)
-        check_origin(socket.request, self._allowed_origins)
+        check_origin(socket.request, self.allowed_origins)
         ticket = query_of(socket.request).get("ticket")
         if SUBPROTOCOL not in socket.subprotocols:
             raise MalformedError(f"offer the subprotocol {SUBPROTOCOL} (Sec-WebSocket-Protocol)")
