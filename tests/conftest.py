@@ -128,10 +128,10 @@ def _available(kind: Callable[[], Server]) -> Server:
     try:
         return kind()
     except ServerUnavailableError as error:
-        _refuse(str(error))
+        refuse(str(error))
 
 
-def _refuse(reason: str) -> NoReturn:
+def refuse(reason: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(f"{reason} (with CI set, real servers are a must)")
     pytest.skip(reason)
