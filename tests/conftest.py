@@ -132,6 +132,7 @@ def _available(kind: Callable[[], Server]) -> Server:
 
 
 def refuse(reason: str) -> NoReturn:
+    """Skip a test that cannot run here, or fail it where ``CI`` is set."""
     if os.environ.get("CI"):
         pytest.fail(f"{reason} (with CI set, real servers are a must)")
     pytest.skip(reason)

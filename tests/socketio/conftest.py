@@ -31,6 +31,8 @@ CLIENT = Path(__file__).parent / "client"
 INSTALL_LIMIT = 120
 LIMIT = 10.0
 
+TRANSPORTS = ("websocket", "polling", "polling+websocket")
+
 
 def token(user: str, *, scope: str = BOTH, life: float = 600) -> str:
     """Return a token of a user's that is good for some seconds."""
@@ -66,9 +68,9 @@ class Connection:
             {"do": "connect", "name": self._name, **where, "transports": self._transports, "auth": auth}
         )
 
-    def emit(self, event: str, data: Any) -> None:
-        """Send an event; its callback's argument comes as ``answer``."""
-        self._node.order({"do": "emit", "name": self._name, "event": event, "data": data})
+    def emit(self, event: str, data: Any, *, times: int = 1) -> None:
+        """Send an event, at once as often as said; its callback's argument comes as ``answer``."""
+        self._node.order({"do": "emit", "name": self._name, "event": event, "data": data, "times": times})
 
     def send(self, text: str) -> None:
         """Send a packet as it is."""
@@ -185,7 +187,7 @@ def servers(storage: dict[str, str]) -> Iterator[tuple[ServerProcess, ServerProc
         yield one, other
 
 
-@pytest.fixture(params=["websocket", "polling", "polling+websocket"])
+@pytest.fixture(params=TRANSPORTS)
 def transport(request: pytest.FixtureRequest) -> str:
     """Each way by which a client connects."""
     way: str = request.param

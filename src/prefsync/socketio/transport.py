@@ -132,7 +132,7 @@ class SocketIo:
             raise MalformedError("JSONP is not spoken here")
         if "sid" in query:
             client = self._clients.get(query["sid"])
-            if client is None or client.is_over:
+            if client is None:  # one that is sent away may fetch its farewell
                 raise MalformedError("this Engine.IO session is over, or another process has it")
             return client
         self._sockets.sessions.check()
@@ -161,12 +161,14 @@ class SocketIo:
                 packets = raw.decode().split(SEPARATOR)
             except UnicodeDecodeError:
                 packets = [""]  # which no packet is
-            for start in range(0, len(packets), MOST_PACKETS):
-                part = packets[start : start + MOST_PACKETS]
+            # All are counted before the first is dealt with, so that slow work hides no flood.
+            passed = [text for text in packets if self._passes(client, text, is_posted=True)]
+            for start in range(0, len(passed), MOST_PACKETS):
                 await client.has_room()
-                passed = [text for text in part if self._passes(client, text, is_posted=True)]
-                if passed:
-                    await self._request(request, client, SEPARATOR.join(passed).encode())
+                if client.is_over:
+                    break
+                part = passed[start : start + MOST_PACKETS]
+                await self._request(request, client, SEPARATOR.join(part).encode())
         return plain(b"OK")
 
     async def _request(self, request: HttpRequest, client: Client, body: bytes = b"") -> HttpResponse:

@@ -19,8 +19,10 @@ function connect({ name, url, path, namespace, transports, auth }) {
 
 const does = {
   connect,
-  emit({ name, event, data }) {
-    sockets.get(name).emit(event, data, (answer) => say({ name, event: "answer", data: answer }));
+  emit({ name, event, data, times }) {
+    for (let time = 0; time < times; time += 1) {
+      sockets.get(name).emit(event, data, (answer) => say({ name, event: "answer", data: answer }));
+    }
   },
   send({ name, text }) {
     sockets.get(name).io.engine.write(text);
