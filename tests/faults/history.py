@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -72,7 +73,9 @@ def faults_of_session(events: Sequence[Event], final: Reset) -> list[str]:
             elif event.revision < position:
                 found.append(f"change {event.revision} comes after {position}")
             elif event.previous != position:
-                found.append(f"change {event.revision} follows {event.previous}, but the session has {position}")
+                found.append(
+                    f"change {event.revision} follows {event.previous}, but the session has {position}"
+                )
             _apply(event, values)
         position = event.revision
     if position != final.revision:
@@ -86,7 +89,7 @@ def faults_of_log(log: Sequence[Change], acks: Sequence[Ack], final: Reset) -> l
     """Return what is wrong with the log, given the acknowledged writes, each of a member or value of its own."""
     found = [
         f"{change.revision} follows {change.previous}, but {before.revision} is before it"
-        for before, change in zip(log, log[1:], strict=False)
+        for before, change in itertools.pairwise(log)
         if change.previous != before.revision or change.revision <= before.revision
     ]
     by_revision = {change.revision: change for change in log}
@@ -107,7 +110,9 @@ def faults_of_log(log: Sequence[Change], acks: Sequence[Ack], final: Reset) -> l
 def count_folded(events: Sequence[Event], log: Sequence[Change]) -> int:
     """Count the changes that stand for more than one of the log."""
     previous = {change.revision: change.previous for change in log}
-    return sum(isinstance(event, Change) and previous.get(event.revision) != event.previous for event in events)
+    return sum(
+        isinstance(event, Change) and previous.get(event.revision) != event.previous for event in events
+    )
 
 
 def _apply(change: Change, values: dict[str, dict[str, Any]]) -> None:

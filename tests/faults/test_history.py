@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.history import Ack, Change, Event, Reset, count_folded, event_of, faults_of_log, faults_of_session
+from tests.faults.history import (
+    Ack,
+    Change,
+    Event,
+    Reset,
+    count_folded,
+    event_of,
+    faults_of_log,
+    faults_of_session,
+)
 
 START = Reset(10, {"plugins": {"old": 0}, "look": {"theme": "light"}})
 FINAL = Reset(13, {"plugins": {"a": 1, "b": 2}, "look": {"theme": "light"}})
@@ -83,6 +92,13 @@ def test_folded_changes_are_counted() -> None:
 
 def test_messages_are_read() -> None:
     """What the protocol sends becomes what the checker checks."""
-    change = {"revision": 11, "previous": 10, "at": "", "origin": None, "changed": {"plugins": {"a": 1}}, "removed": {}}
+    change = {
+        "revision": 11,
+        "previous": 10,
+        "at": "",
+        "origin": None,
+        "changed": {"plugins": {"a": 1}},
+        "removed": {},
+    }
     assert event_of(change) == FIRST
     assert event_of({"type": "reset", "revision": 13, "schema": "t", "values": FINAL.values}) == FINAL
