@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import secrets
+import select
 import threading
 import time
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
+import anyio.lowlevel
 import asyncpg
+import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -244,6 +247,26 @@ async def test_a_cancelled_call_waits_without_work(database: str, monkeypatch: p
             used = time.process_time() - used
             await proxy.heal()
     assert used < 0.5
+
+
+@pytest.mark.parametrize("rounds", range(4))
+async def test_a_server_that_has_just_gone_is_unavailable(
+    repository: SqlAlchemyRepository, database: str, rounds: int
+) -> None:
+    """A connection that the server ended is said to be that in each round of the loop until its end is seen, and after."""
+    await repository.ping()
+    (connection,) = cast("Any", repository._runner)._connections._idle
+    socket = connection._transport.get_extra_info("socket")
+    # Blocking, on purpose: the loop is to find the server's last words when it runs again.
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(%s)", [connection.get_server_pid()])
+    assert select.select([socket], [], [], LIMIT)[0]
+    for _ in range(rounds):
+        await anyio.lowlevel.checkpoint()
+    try:
+        await repository.ping()
+    except UnavailableError:
+        await repository.ping()
 
 
 async def test_the_hosts_engine_stays_open(database: str) -> None:

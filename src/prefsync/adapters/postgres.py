@@ -51,7 +51,15 @@ _NOTIFY: Final = (
     "SELECT pg_notify(channel, payload) FROM unnest($1::text[], $2::text[]) AS sent (channel, payload)"
 )
 
-_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, UnavailableError, OSError, TimeoutError)
+# A connection that the server has just closed.
+_CLOSED: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # its last words were read, the end of the stream not yet
+    ConnectionError,
+)
+
+_ERRORS: Final = (asyncpg.PostgresError, *_CLOSED, UnavailableError, OSError, TimeoutError)
 
 
 class PostgresNotifier(ChangeNotifier):
@@ -204,7 +212,7 @@ class _Sender:
         if self._connection is not None:
             try:
                 await self._connection.execute(_NOTIFY, channels, payloads, timeout=TIME_LIMIT)
-            except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError):
+            except _CLOSED:
                 self._drop()  # a server that restarted closed it; announcements may be repeated
             else:
                 return

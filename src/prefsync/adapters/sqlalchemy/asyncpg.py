@@ -35,6 +35,10 @@ T = TypeVar("T")
 # Seconds that connecting and one statement may take; every statement is a look-up or a write by primary key.
 TIME_LIMIT: Final = 1.0
 
+# What a connection raises that is of no use any more. asyncpg takes it for a mistake of its own where the server's last
+# words were read already and the end of the stream not yet.
+_LOST: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+
 _DIALECT: Final[Any] = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # as SQLAlchemy has it
 
 
@@ -138,7 +142,7 @@ class _Connections:
             self._open -= 1
             try:
                 await connection.close(timeout=TIME_LIMIT)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            except (asyncpg.PostgresError, *_LOST):
                 connection.terminate()
 
 
@@ -157,7 +161,7 @@ class AsyncpgRunner:
     async def run(self, operation: Operation[T], *, atomic: bool = False) -> T:
         try:
             connection = await self._connections.acquire()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except (asyncpg.PostgresError, *_LOST) as error:
             raise UnavailableError("database") from error
         try:
             if atomic:
@@ -172,7 +176,7 @@ class AsyncpgRunner:
             logger.warning("the database refused: %s", error)
             self._connections.discard(connection)
             raise UnavailableError("database") from error
-        except (asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except _LOST as error:
             self._connections.discard(connection)
             raise UnavailableError("database") from error
         except BaseException:  # cancelled in the middle of a statement
