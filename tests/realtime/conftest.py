@@ -30,10 +30,11 @@ class ProcessClient(RealtimeClient):
     Args:
         server: The process.
         plain: What sends plain requests.
+        prefix: Where the app has its mount.
     """
 
-    def __init__(self, server: ServerProcess, plain: HttpxClient) -> None:
-        super().__init__((HOST, server.port), "/preferences", plain.address)
+    def __init__(self, server: ServerProcess, plain: HttpxClient, prefix: str = "/preferences") -> None:
+        super().__init__((HOST, server.port), prefix, plain.address)
         self._server = server
         self._plain = plain
 
@@ -51,7 +52,7 @@ class ProcessClient(RealtimeClient):
 
     def elsewhere(self) -> ProcessClient:
         """See ``MountClient``."""
-        return ProcessClient(self._server, self._plain.elsewhere())
+        return ProcessClient(self._server, self._plain.elsewhere(), self.prefix)
 
     def memory(self) -> int:
         """See ``RealtimeClient``."""
@@ -64,6 +65,20 @@ class ProcessClient(RealtimeClient):
     def log(self) -> str:
         """See ``RealtimeClient``."""
         return self._server.output
+
+
+@contextlib.asynccontextmanager
+async def client_of(server: ServerProcess, prefix: str = "/preferences") -> AsyncIterator[ProcessClient]:
+    """Talk to the mount that a process has at a prefix."""
+    plain = HttpxClient(
+        lambda address: httpx2.AsyncHTTPTransport(verify=NO_TLS, local_address=address, trust_env=False),
+        server.url,
+        prefix,
+    )
+    try:
+        yield ProcessClient(server, plain, prefix)
+    finally:
+        await plain.aclose()
 
 
 class ProcessHost(RealtimeHost):
@@ -85,16 +100,8 @@ class ProcessHost(RealtimeHost):
     async def open(self, settings: Mapping[str, str]) -> AsyncIterator[RealtimeClient]:
         """See ``MountHost``."""
         with uvicorn_process({**self._storage, **settings}) as server:
-            plain = HttpxClient(
-                lambda address: httpx2.AsyncHTTPTransport(
-                    verify=NO_TLS, local_address=address, trust_env=False
-                ),
-                server.url,
-            )
-            try:
-                yield ProcessClient(server, plain)
-            finally:
-                await plain.aclose()
+            async with client_of(server) as client:
+                yield client
 
 
 @pytest.fixture(scope="session")
