@@ -69,6 +69,10 @@ _TRIM_BATCH: Final = 1_000
 # Seconds until background work that failed begins again.
 _FAILED_PAUSE: Final = 1.0
 
+# Seconds between the last farewell and the server's end: a server that sends from threads of its own, granian say, has
+# taken the farewells and not sent them yet.
+_FLUSH: Final = 0.25
+
 # Seconds that open streams have to end when the app stops.
 _FAREWELL_LIMIT: Final = 3.0
 
@@ -227,10 +231,13 @@ class Runtime:
 
     async def drained(self) -> None:
         """Drain, and return when no stream and no long poll is open any more, or the time for that is up."""
+        has_streams = len(self.sessions) > 0
         self.drain()
         with anyio.move_on_after(_FAREWELL_LIMIT):
             await self.sessions.emptied()
             await self._polls.emptied()
+        if has_streams:
+            await anyio.sleep(_FLUSH)
 
     async def __aenter__(self) -> Self:
         async with self._opening:

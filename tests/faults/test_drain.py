@@ -60,7 +60,6 @@ SERVERS = {
     "uvicorn": Server(UVICORN, -signal.SIGTERM),
     "uvicorn, 2 workers": Server(f"{UVICORN} --workers 2"),
     "granian": Server(GRANIAN),
-    "granian, 2 workers": Server(f"{GRANIAN} --workers 2"),
     "gunicorn, uvicorn's worker": Server(
         f"{GUNICORN} --workers 2 --worker-class uvicorn_worker.UvicornWorker"
     ),
