@@ -51,6 +51,8 @@ class Relay:
         clock: For the age of changes.
         shared: Whether the cache is shared by all processes, so that one of them at a time does the work for all;
             else each process looks after its own.
+        untold: Whose changes this process could not tell of. The cache does not show it: a server that was frozen
+            may have kept what it was sent, and the announcement that was to follow was never sent.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Relay:
         clock: Clock,
         *,
         shared: bool,
+        untold: set[Subject] | None = None,
     ) -> None:
         self._repository = repository
         self._cache = cache
@@ -71,6 +74,7 @@ class Relay:
         self._guard = guard
         self._clock = clock
         self._shared = shared
+        self._untold = set() if untold is None else untold
         self._relayed_until = 0
         self._seen: dict[Subject, int] = {}
         self._unpublished: set[Subject] = set()
@@ -79,10 +83,23 @@ class Relay:
         """Look through the log again and again, until cancelled."""
         while True:
             try:
+                await self.tell_own()
                 await self.look()
             except UnavailableError as error:
                 logger.debug("the log could not be relayed: %s", error)
             await anyio.sleep(_PAUSE)
+
+    async def tell_own(self) -> None:
+        """Tell of what this process itself could not tell of when it was written.
+
+        Raises:
+            UnavailableError: It still cannot; what is left is told by a later call.
+        """
+        for subject in list(self._untold):
+            document = await self._documents.load(subject)
+            await self._documents.put(subject, document)
+            await self._notifier.publish(Announcement(subject, None, document.version))
+            self._untold.discard(subject)
 
     async def look(self) -> int:
         """Look through what was logged since the last look, and return how many subjects had to be told of.

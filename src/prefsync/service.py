@@ -35,6 +35,9 @@ logger = logging.getLogger("prefsync")
 # A lost race costs a reload; a writer that loses this often shares its subject with a flood, and is told to come back.
 _MOST_RACES: Final = 64
 
+# Subjects of which this process remembers that it could not tell of a change; beyond them, sessions are reconciled.
+_MOST_UNTOLD: Final = 10_000
+
 # The change log of one subject is cut back to this many changes, looked at after every so many writes of
 # this process.
 _CHANGES_KEPT: Final = 1_000
@@ -127,6 +130,9 @@ class PreferenceService:
         guard: Bounds the calls to the repository.
         limits: How large documents may be.
         clock: Where revisions come from.
+
+    Attributes:
+        untold: Whose changes this process stored and could not tell of; for the relay.
     """
 
     def __init__(
@@ -147,6 +153,7 @@ class PreferenceService:
         self._notifier = notifier
         self._guard = guard
         self._clock = clock or SystemClock()
+        self.untold: set[Subject] = set()
         self._writes = 0
         self._turns = _Turns()
 
@@ -286,6 +293,8 @@ class PreferenceService:
                 await step
             except UnavailableError as error:
                 logger.debug("a change was stored, but not told: %s", error)
+                if len(self.untold) < _MOST_UNTOLD:
+                    self.untold.add(subject)
 
     async def _trim_now_and_then(self, subject: Subject) -> None:
         self._writes += 1

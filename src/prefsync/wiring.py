@@ -181,6 +181,7 @@ class Runtime:
             self._database,
             clock,
             shared=not self._is_local(),
+            untold=self.service.untold,
         )
         options = options or ApiOptions()
         feed = ChangeFeed(self.service, self.repository, self._database)

@@ -56,12 +56,14 @@ class Writer:
 
     async def run(self) -> None:
         """Write until stopped; the last write is acknowledged, too."""
-        for number in itertools.count():
-            if self._stopping:
-                break
-            await self._write(number)
-            await asyncio.sleep(PACE)
-        await self._close()
+        try:
+            for number in itertools.count():
+                if self._stopping:
+                    break
+                await self._write(number)
+                await asyncio.sleep(PACE)
+        finally:
+            await self._close()
 
     async def _write(self, number: int) -> None:
         """Write one value until that is acknowledged."""

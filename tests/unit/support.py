@@ -133,7 +133,14 @@ class Process:
         self.hub = Hub(self.notifier, self.repository, self.feed, self.service, guard, self.clock)
         self.polls = LongPolls(self.hub, self.feed, self.clock)
         self.relay = Relay(
-            self.repository, self.cache, self.documents, self.notifier, guard, self.clock, shared=shared
+            self.repository,
+            self.cache,
+            self.documents,
+            self.notifier,
+            guard,
+            self.clock,
+            shared=shared,
+            untold=self.service.untold,
         )
 
     @asynccontextmanager

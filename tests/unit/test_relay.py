@@ -11,7 +11,7 @@ import pytest
 from prefsync.adapters.memory import MemoryCache, MemoryNotifier, MemoryRepository
 from prefsync.errors import UnavailableError
 from prefsync.merge import difference
-from prefsync.ports import Outcome, Write
+from prefsync.ports import Announcement, Outcome, Write
 from prefsync.strictjson import Limits
 from prefsync.testing import FailingCache, FailingRepository, FakeClock, PausingRepository, UnreliableNotifier
 from tests.unit.support import PATIENCE, Process, new_subject, patch
@@ -176,3 +176,37 @@ async def test_more_changes_than_a_page_are_all_told() -> None:
     process.clock.advance(1)
     assert await process.relay.look() == 0
     assert None not in await process.cache.versions(subjects)
+
+
+class LeavingNotifier(MemoryNotifier):
+    """A real notifier that can be out of reach for those who publish."""
+
+    is_away = False
+
+    async def publish(self, announcement: Announcement) -> None:
+        """Publish, or say that it cannot be done."""
+        if self.is_away:
+            raise UnavailableError("notifier")
+        await super().publish(announcement)
+
+
+async def test_a_process_tells_itself_what_it_could_not_tell() -> None:
+    """A write whose announcement failed is announced as soon as that works, though the cache has it already."""
+    notifier = LeavingNotifier()
+    process, subject = Process(notifier=notifier, shared=True), new_subject()
+    notifier.is_away = True
+    written = await process.patch(subject, "appearance", theme="dark")
+    assert (await process.cache.versions([subject])) == [written.revision]
+    with pytest.raises(UnavailableError):
+        await process.relay.tell_own()
+    notifier.is_away = False
+    async with process.notifier.subscribe() as announcements:
+        await process.relay.tell_own()
+        with anyio.fail_after(PATIENCE):
+            announcement: Any = await anext(announcements)
+        await process.relay.tell_own()
+        other = await process.patch(new_subject(), "appearance", theme="light")
+        with anyio.fail_after(PATIENCE):
+            following: Any = await anext(announcements)
+    assert (announcement.subject, announcement.version) == (subject, written.revision)
+    assert following.version == other.revision, "told once, and not again"
