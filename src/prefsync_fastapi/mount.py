@@ -283,7 +283,7 @@ class _ProtocolRoute(APIRoute):
             scope["path_params"][_PATH]
         ):
             learn(scope, self)
-        await send_response(await self.answer(scope, receive), receive, send)
+        await send_response(await self.answer(scope, receive), scope, receive, send)
 
     def is_free(self) -> bool:
         """See ``Destination``."""
@@ -358,8 +358,7 @@ class _Streaming(Response):
         self._response = response
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        del scope
-        await send_response(self._response, receive, send)
+        await send_response(self._response, scope, receive, send)
 
 
 def _has_ticket(path: str, scope: Scope) -> bool:

@@ -118,7 +118,7 @@ class Shortcut:
             scope[_FAILURE] = error
             await self.app(scope, receive, send)
             return
-        await send_response(response, receive, send)
+        await send_response(response, scope, receive, send)
 
     def _is_open(self, scope: Scope) -> bool:
         """Tell whether a request would still be routed as the one before it."""

@@ -77,10 +77,10 @@ def reader_of(request: Request) -> Callable[[int], Awaitable[bytes]]:
     return read
 
 
-async def send_response(response: HttpResponse, receive: Receive, send: Send) -> None:
+async def send_response(response: HttpResponse, scope: Scope, receive: Receive, send: Send) -> None:
     """Send an answer, or let it send itself."""
     if response.stream is not None:
-        await response.stream(_AsgiSink(receive, send))
+        await response.stream(_AsgiSink(scope, receive, send))
         return
     start: dict[str, Any] = {
         "type": "http.response.start",
@@ -92,14 +92,17 @@ async def send_response(response: HttpResponse, receive: Receive, send: Send) ->
 
 
 class _AsgiSink(Sink):
-    __slots__ = ("_receive", "_send")
+    __slots__ = ("_receive", "_scope", "_send", "is_plain")
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Middlewares of the host's may open cancel scopes around what they pass on; the server's own sending does not.
+        self.is_plain = not getattr(scope.get("app"), "user_middleware", True)
+        self._scope = scope
         self._receive = receive
         self._send = send
 
     async def send(self, response: HttpResponse) -> None:
-        await send_response(response, self._receive, self._send)
+        await send_response(response, self._scope, self._receive, self._send)
 
     async def start(self, response: HttpResponse) -> None:
         start = {"type": "http.response.start", "status": response.status, "headers": response.headers}

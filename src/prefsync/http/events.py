@@ -91,12 +91,10 @@ class EventStreams:
 class _EventOutlet:
     """The way to one event stream."""
 
-    __slots__ = ("_sink", "scope")
-
-    # Middlewares of the host's stand between, Starlette's among them that open cancel scopes.
-    is_plain = False
+    __slots__ = ("_sink", "is_plain", "scope")
 
     def __init__(self, sink: Sink) -> None:
+        self.is_plain = sink.is_plain
         self._sink = sink
         self.scope = anyio.CancelScope()
 

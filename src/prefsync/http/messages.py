@@ -63,7 +63,14 @@ class HttpResponse:
 
 
 class Sink(Protocol):
-    """Where an answer goes that is sent bit by bit. Every call but ``gone`` raises where the client has gone."""
+    """Where an answer goes that is sent bit by bit. Every call but ``gone`` raises where the client has gone.
+
+    Attributes:
+        is_plain: Whether a call may begin in one task and end in another: nothing on the way opens a cancel scope or a
+            time limit.
+    """
+
+    is_plain: bool
 
     async def send(self, response: HttpResponse) -> None:
         """Send an answer in full."""
