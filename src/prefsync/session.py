@@ -343,15 +343,19 @@ class Sessions:
     def __len__(self) -> int:
         return self._count
 
-    def check(self, subject: Subject | None = None) -> None:
+    def check(self, subject: Subject | None = None, *, besides: int = 0) -> None:
         """Raise unless one more may be opened.
+
+        Args:
+            subject: Whose, where that is known already.
+            besides: Connections that may still become sessions.
 
         Raises:
             UnavailableError: The process drains, or has as many as it may.
         """
         if self.is_draining:
             raise UnavailableError("process", message="this process is shutting down; connect again")
-        if self._count >= self._most:
+        if self._count + besides >= self._most:
             raise UnavailableError("process", message="this process has as many open streams as it may")
         if subject is not None and self._of_subject[subject.key] >= self._most_per_subject:
             raise UnavailableError("process", message="this user has as many open streams as one may")

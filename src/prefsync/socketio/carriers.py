@@ -58,6 +58,7 @@ class Carried:
                 await self._socket.accept(None)
             case "websocket.send":
                 await self._socket.send(message["text"])
+                self._client.passed(message["text"], self._socket.send)
             case "websocket.close" if self._is_open:
                 await self._socket.close(1000, "")
             case "websocket.close":

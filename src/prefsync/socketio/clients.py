@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
@@ -13,13 +13,13 @@ from prefsync.socketio.server import packet, update_packet
 from prefsync.strictjson import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from prefsync.channel import Update
     from prefsync.document import Identity
     from prefsync.hub import Joined
     from prefsync.session import Farewell, Session, Sessions
-    from prefsync.socketio.server import Server
+    from prefsync.socketio.server import EnginePacket, Server
 
 __all__ = ["Client"]
 
@@ -77,6 +77,8 @@ class Client:
         self._second = 0.0
         self._packets = 0
         self._limit: asyncio.TimerHandle | None = None
+        self._queued: str | None = None
+        self._write: Callable[[str], Awaitable[None]] | None = None
         self._greeting: Callable[[], None] | None = None
 
     def expect_join(self) -> None:
@@ -119,7 +121,7 @@ class Client:
         joined = await session.join(since, schema)
 
         async def greet() -> None:
-            await self._send(self._greet(joined))
+            await self._enqueue(packet(self._greet(joined)))
 
         self._greeting = lambda: session.begin(joined, greet)
 
@@ -192,27 +194,42 @@ class Client:
 
     # --- What the session sends --------------------------------------------------------------------------------------
 
-    async def _send(self, message: str) -> None:
-        await self._take(packet(message))
+    def passed(self, text: str, write: Callable[[str], Awaitable[None]]) -> None:
+        """Note that a WebSocket has taken a packet out of the queue.
 
-    async def _take(self, what: Any) -> None:
-        """Send something, and return when the transport has taken it: no second update waits behind one."""
+        When it is the last that the session put there, the session writes to the WebSocket itself from then on: queue,
+        writer and time limits of python-engineio cost several times as much, and nothing can be overtaken any more.
+
+        Args:
+            text: The packet.
+            write: Writes to that WebSocket.
+        """
+        if text is self._queued:
+            self._write = write
+
+    async def _enqueue(self, what: EnginePacket) -> None:
+        """Send something by the queue, and return when the transport has taken it: no second update waits behind one."""
         queue = self._server.queue(self.engine_id)
+        self._queued = what.encode()
         queue.put_nowait(what)
         await queue.join()
 
-    async def update(self, update: Update) -> None:
+    def _send(self, what: EnginePacket) -> Awaitable[None]:
+        write = self._write
+        return self._enqueue(what) if write is None else write(what.encode())
+
+    def update(self, update: Update) -> Awaitable[None]:
         """See ``Outlet``."""
-        await self._take(update.form(update_packet))
+        return self._send(update.form(update_packet))
 
     async def beat(self, revision: int | None) -> None:
         """See ``Outlet``."""
-        await self._send(event("heartbeat", encode({"revision": revision})))
+        await self._send(packet(event("heartbeat", encode({"revision": revision}))))
 
     async def farewell(self, reason: Farewell) -> None:
         """See ``Outlet``."""
         self._put(event("bye", encode({"reason": reason.value})))
-        await self._send(_DISCONNECT)
+        await self._enqueue(packet(_DISCONNECT))
 
     def cut(self) -> None:
         """See ``Outlet``."""

@@ -22,6 +22,7 @@ from prefsync.strictjson import encode, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
+    from contextlib import AbstractContextManager
 
     from prefsync.channel import Update
 
@@ -91,6 +92,9 @@ class Events(Protocol):
     def answered(self, engine_id: str) -> None:
         """Note that a connect was answered, whether it was let in or not."""
 
+    def answering(self, engine_id: str) -> AbstractContextManager[None]:
+        """Return what lasts for as long as an event is dealt with, until its answer waits to be sent."""
+
 
 class Server(socketio.AsyncServer):  # type: ignore[misc]  # ships no types
     """A Socket.IO server without an ASGI app: whoever has it hands over requests.
@@ -142,6 +146,10 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # ships no types
         finally:
             self._events.answered(eio_sid)
 
+    async def _handle_event(self, eio_sid: str, namespace: str | None, number: int | None, data: Any) -> None:
+        with self._events.answering(eio_sid):
+            await super()._handle_event(eio_sid, namespace, number, data)
+
     def put(self, engine_id: str, packet: EnginePacket) -> None:
         """Put a packet into a client's queue.
 
@@ -165,8 +173,11 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # ships no types
     async def close(self, engine_id: str) -> None:
         """Close an Engine.IO session; one that is over stays so."""
         engine = self.eio.sockets.get(engine_id)
-        if engine is not None:
+        if engine is not None and not engine.closed:
             await engine.close(wait=False)
+            if engine.upgraded:
+                # Left to itself, python-engineio waits for the client to close, which many take for the server's part.
+                engine.queue.put_nowait(None)
 
     def give_up_upgrade(self, engine_id: str) -> None:
         """Let a client go on polling whose WebSocket ended before it was one: python-engineio waits for it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +29,7 @@ from prefsync.strictjson import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from contextlib import AbstractContextManager
     from typing import Self
 
     from prefsync.document import Identity
@@ -135,7 +137,7 @@ class SocketIo:
             if client is None:  # one that is sent away may fetch its farewell
                 raise MalformedError("this Engine.IO session is over, or another process has it")
             return client
-        self._sockets.sessions.check()
+        self._sockets.sessions.check(besides=len(self._clients) - len(self._joined))
         writer = self._sockets.writer
         return Client(self._server, self._sockets.sessions, request.client, writer.schema.tag)
 
@@ -246,6 +248,11 @@ class SocketIo:
             client.has_asked = client.session is not None
             client.begin()
 
+    def answering(self, engine_id: str) -> AbstractContextManager[None]:
+        """See ``Events``."""
+        client = self._clients.get(engine_id)
+        return nullcontext() if client is None or client.session is None else client.session.answering()
+
     # --- What clients ask for ----------------------------------------------------------------------------------------
 
     async def _connect(self, sid: str, environ: dict[str, Any], auth: Any) -> None:
@@ -296,6 +303,8 @@ class SocketIo:
         frame = None if client is None else _frame(client, "patch", arguments)
         if client is None or client.identity is None or not isinstance(frame, Patch):
             return self._server.not_handled
+        if client.session is None or client.session.is_ending:
+            return self._server.not_handled  # nobody would hear of the answer
         return await self._sockets.writer.answer(client.identity, frame, client.name)
 
     async def _renew(self, sid: str, *arguments: Any) -> Any:
