@@ -95,7 +95,9 @@ class PrivateCluster:
             start, end = SLOTS * number // SHARDS, SLOTS * (number + 1) // SHARDS - 1
             node.ask("CLUSTER", "ADDSLOTSRANGE", start, end)
         for number, node in enumerate(self.nodes):
+            # Before anybody has met it: those who meet settle their epochs by themselves.
             node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for number, node in enumerate(self.nodes):
             for other in self.nodes[:number]:  # all pairs: gossip would take seconds
                 node.ask("CLUSTER", "MEET", HOST, other.port, other.bus_port)
         self._wait(
