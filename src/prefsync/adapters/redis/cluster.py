@@ -7,9 +7,9 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, ResponseError
+from redis.exceptions import AskError, ClusterDownError, MovedError
 
-from prefsync.adapters.redis.link import TIME_LIMIT, RedisLink
+from prefsync.adapters.redis.link import TIME_LIMIT, RedisLink, run_script
 from prefsync.adapters.redis.nodes import Address, ClusterNodes, heed
 from prefsync.errors import ConfigurationError, UnavailableError
 from prefsync.ports import Part
@@ -216,17 +216,7 @@ class RedisClusterLink(Part):
         Raises:
             UnavailableError: When awaited, where Redis is out of reach or refuses to run it.
         """
-        reply = self.client.gather("EVALSHA", digest, len(keys), *keys, *args)
-        return self._finish(reply, ("EVAL", text, len(keys), *keys, *args))
-
-    async def _finish(self, reply: asyncio.Future[Any], in_full: tuple[Any, ...]) -> Any:
-        try:
-            try:
-                return await reply
-            except NoScriptError:
-                return await self.client.gather(*in_full)
-        except ResponseError as error:
-            raise UnavailableError(self.breaker.part) from error
+        return run_script(self.client, self.breaker.part, text, digest, keys, args)
 
 
 def _address(host: str) -> Address:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -25,6 +25,13 @@ __all__ = ["RedisLink"]
 
 # Seconds. A Redis that is up answers in well under a millisecond; one that is frozen must not hold requests for long.
 TIME_LIMIT: Final = 0.25
+
+
+class Gathering(Protocol):
+    """A client whose commands of one moment travel together: of one server, or of a cluster."""
+
+    def gather(self, *args: Any) -> asyncio.Future[Any]:
+        """Send a command; the reply can be awaited later."""
 
 
 class RedisLink(Part):
@@ -100,17 +107,7 @@ class RedisLink(Part):
         Raises:
             UnavailableError: When awaited, where Redis is out of reach or refuses to run it.
         """
-        reply = self.client.gather("EVALSHA", digest, len(keys), *keys, *args)
-        return self._finish(reply, ("EVAL", text, len(keys), *keys, *args))
-
-    async def _finish(self, reply: asyncio.Future[Any], in_full: tuple[Any, ...]) -> Any:
-        try:
-            try:
-                return await reply
-            except NoScriptError:
-                return await self.client.gather(*in_full)
-        except ResponseError as error:  # out of memory, read-only after a failover, loading after a restart
-            raise UnavailableError(self.breaker.part) from error
+        return run_script(self.client, self.breaker.part, text, digest, keys, args)
 
     def _raw(self) -> Redis:
         if self._own is not None:
@@ -138,3 +135,26 @@ def _check_url(url: str) -> None:
         raise ConfigurationError(
             f"PREFSYNC_REDIS_URL cannot be read ({error}); write redis://host:6379/0, rediss://... or unix://..."
         ) from None
+
+
+def run_script(
+    client: Gathering,
+    part: str,
+    text: str,
+    digest: str,
+    keys: list[str],
+    args: Sequence[str | bytes | float],
+) -> Awaitable[Any]:
+    """Run a Lua script on a link's client; see ``RedisLink.script``."""
+    reply = client.gather("EVALSHA", digest, len(keys), *keys, *args)
+    return _finish(reply, client, part, ("EVAL", text, len(keys), *keys, *args))
+
+
+async def _finish(reply: asyncio.Future[Any], client: Gathering, part: str, in_full: tuple[Any, ...]) -> Any:
+    try:
+        try:
+            return await reply
+        except NoScriptError:
+            return await client.gather(*in_full)
+    except ResponseError as error:  # out of memory, read-only after a failover, loading after a restart
+        raise UnavailableError(part) from error
