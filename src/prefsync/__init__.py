@@ -1,6 +1,6 @@
 """prefsync: user preferences in your own app, validated, stored, cached, and in sync on all of a user's devices.
 
-This package is the core, free of frameworks; ``prefsync_fastapi`` mounts it.
+This package is the core, free of frameworks; ``prefsync_fastapi`` and ``prefsync_flask`` mount it.
 """
 
 from prefsync.document import Change, Identity, Snapshot, Subject
@@ -16,17 +16,21 @@ from prefsync.errors import (
     PreconditionRequiredError,
     PrefsyncError,
     RateLimitedError,
+    TransactionConflictError,
     UnauthenticatedError,
     UnavailableError,
     UndeclaredNamespaceError,
 )
 from prefsync.handle import PreferencesHandle
+from prefsync.health import Health, PartHealth
 from prefsync.http.options import ApiOptions
+from prefsync.parts import Parts
 from prefsync.ports import Rate
 from prefsync.schema import OpenPreferences, Preferences, Schema
 from prefsync.settings import Settings
 from prefsync.strictjson import Limits
-from prefsync.wiring import Health, Parts, Runtime
+from prefsync.transactions import TransactionPreferences
+from prefsync.wiring import Runtime
 
 __version__ = "0.1.0"
 
@@ -44,6 +48,7 @@ __all__ = [
     "MalformedError",
     "MissingExtraError",
     "OpenPreferences",
+    "PartHealth",
     "Parts",
     "PreconditionFailedError",
     "PreconditionRequiredError",
@@ -57,6 +62,8 @@ __all__ = [
     "Settings",
     "Snapshot",
     "Subject",
+    "TransactionConflictError",
+    "TransactionPreferences",
     "UnauthenticatedError",
     "UnavailableError",
     "UndeclaredNamespaceError",

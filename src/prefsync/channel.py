@@ -48,9 +48,10 @@ class Update:
         revision: The revision it leads to.
         change: What changed; ``None`` where it replaces everything.
         snapshot: Everything, where it replaces everything.
+        deliveries: How many have taken it, where telemetry asks for that.
     """
 
-    __slots__ = ("_forms", "change", "previous", "revision", "snapshot")
+    __slots__ = ("_forms", "change", "deliveries", "previous", "revision", "snapshot")
 
     def __init__(self, content: EffectiveChange | Snapshot) -> None:
         self.change: EffectiveChange | None = None
@@ -63,6 +64,7 @@ class Update:
             self.snapshot = content
             self.previous = None
             self.revision = content.revision
+        self.deliveries = 0
         self._forms: dict[Any, Any] = {}
 
     def form(self, write: Callable[[Update], T]) -> T:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     NamespaceValues: TypeAlias = Mapping[str, JsonValue]
     Values: TypeAlias = Mapping[str, NamespaceValues]
-__all__ = ["Change", "Document", "Identity", "Snapshot", "Subject"]
+__all__ = ["Change", "Document", "Identity", "Snapshot", "Subject", "footprint"]
 
 # protocol.md section 2, "Tokens": as long as OpenID Connect Core 1.0, section 2, allows a `sub` to be.
 MAX_ID_LENGTH: Final = 255
@@ -75,11 +75,37 @@ class Identity:
         subject: Whose preferences the caller may touch.
         scopes: What the caller may do; ``None`` means everything (the host's own authentication decided).
         expires_at: When the proof runs out, leeway included, in seconds since 1970; ``None``: never.
+        revoked_by: What the proof can be revoked by, the digest of a token say; what is opened by it ends with it.
     """
 
     subject: Subject
     scopes: frozenset[str] | None = None
     expires_at: float | None = None
+    revoked_by: tuple[str, ...] = field(default=(), repr=False, compare=False)
+
+    @classmethod
+    def of(cls, caller: object) -> Identity:
+        """Return whom a host's own authentication named.
+
+        Args:
+            caller: A user's id, a ``Subject`` or an ``Identity``.
+
+        Raises:
+            TypeError: It is something else.
+        """
+        match caller:
+            case Identity():
+                return caller
+            case Subject():
+                return cls(caller)
+            case str():
+                return cls(Subject(caller))
+            case _:
+                mend = "; where nobody is signed in, raise HTTPException(401)" if caller is None else ""
+                raise TypeError(
+                    "authenticate must return a user id (str), a Subject or an Identity,"
+                    f" not {type(caller).__name__}{mend}"
+                )
 
     def may(self, scope: str) -> bool:
         """Tell whether the caller holds a scope."""
@@ -103,9 +129,9 @@ class Document:
     values: Values = field(default_factory=dict)
     revisions: Mapping[str, int] = field(default_factory=dict)
     floor: int = 0
-    _values_json: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
-    _revisions_json: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
-    _texts: dict[str, set[bytes]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _values_json: bytes | None = field(default=None, init=False, repr=False, compare=False)
+    _revisions_json: bytes | None = field(default=None, init=False, repr=False, compare=False)
+    _texts: dict[str, tuple[bytes, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
     shown: dict[Hashable, tuple[dict[str, JsonValue], bool]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -113,9 +139,10 @@ class Document:
     @property
     def values_json(self) -> bytes:
         """The stored values as compact JSON; written once, because size, database and cache all need it."""
-        if not self._values_json:
-            self._values_json.append(encode(self.values))
-        return self._values_json[0]
+        if (written := self._values_json) is None:
+            written = encode(self.values)
+            object.__setattr__(self, "_values_json", written)
+        return written
 
     def has(self, namespace: str, values: NamespaceValues) -> bool:
         """Tell whether just these values are stored of a namespace, whatever the order of their members."""
@@ -123,20 +150,21 @@ class Document:
         if stored != values:  # in Python more is equal than in JSON, never less
             return False
         text = encode(values)
-        texts = self._texts.setdefault(namespace, set())
+        texts = self._texts.get(namespace, ())
         if text in texts:
             return True
         is_same = encode(canonical(values)) == encode(stored)
         if is_same and len(texts) < _MOST_TEXTS:
-            texts.add(text)
+            self._texts[namespace] = (*texts, text)
         return is_same
 
     @property
     def revisions_json(self) -> bytes:
         """The namespaces' revisions as compact JSON; written once."""
-        if not self._revisions_json:
-            self._revisions_json.append(encode(self.revisions))
-        return self._revisions_json[0]
+        if (written := self._revisions_json) is None:
+            written = encode(self.revisions)
+            object.__setattr__(self, "_revisions_json", written)
+        return written
 
     def learn_from(self, before: Document) -> None:
         """Take over what was worked out about the namespaces that are the same as before."""
@@ -174,6 +202,15 @@ class Document:
                 return cls(revision, values, revisions, floor)
             case _:
                 raise ValueError("this is no encoded document")
+
+
+def footprint(length: int) -> int:
+    """Return how many bytes a document takes in memory, about, with what is worked out of it.
+
+    Args:
+        length: Of its JSON, in bytes.
+    """
+    return 1_300 + 6 * length  # measured: 4.7 KB where the JSON has 600 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,3 +266,14 @@ class Snapshot:
     values: Values
     revisions: Mapping[str, int]
     stale: bool = False
+
+    def encode(self) -> bytes:
+        """Return it as bytes, without whose it is and how it was found."""
+        return encode([self.revision, self.schema, self.revisions, self.values])
+
+    @classmethod
+    def decode(cls, subject: Subject, encoded: bytes) -> Snapshot:
+        """Return what :meth:`encode` made bytes of."""
+        parts: Any = decode(encoded)
+        revision, schema, revisions, values = parts
+        return cls(subject, revision, schema, values, revisions)

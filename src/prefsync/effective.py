@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from prefsync.document import Change
+from prefsync.strictjson import encode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from prefsync.document import Values
     from prefsync.schema import Schema
 
-__all__ = ["EffectiveChange", "fold", "present"]
+__all__ = ["EffectiveChange", "fold", "fold_beyond", "present"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +82,18 @@ def fold(changes: Sequence[EffectiveChange]) -> EffectiveChange:
         {name: values for name, values in changed.items() if values},
         {name: sorted(gone) for name, gone in removed.items() if gone},
     )
+
+
+def fold_beyond(changes: Sequence[EffectiveChange], size: int) -> Sequence[EffectiveChange]:
+    """Return changes as they are, or folded into one where their values are more than so many bytes.
+
+    Args:
+        changes: Each following the one before it, oldest first.
+        size: As JSON.
+    """
+    if len(changes) > 1:
+        for change in changes:
+            size -= len(encode(change.changed))
+            if size < 0:
+                return (fold(changes),)
+    return changes

@@ -13,6 +13,7 @@ __all__ = [
     "ConfigurationError",
     "FieldError",
     "IdempotencyMismatchError",
+    "IncompatibleTablesError",
     "InsufficientScopeError",
     "InvalidPreferencesError",
     "MalformedError",
@@ -21,9 +22,12 @@ __all__ = [
     "PreconditionRequiredError",
     "PrefsyncError",
     "RateLimitedError",
+    "ReadOnlyError",
+    "TransactionConflictError",
     "UnauthenticatedError",
     "UnavailableError",
     "UndeclaredNamespaceError",
+    "UnusableDatabaseError",
 ]
 
 
@@ -41,6 +45,16 @@ class ConfigurationError(PrefsyncError):
     """The host set something up that cannot work; raised at start, in one line that says what to change."""
 
     code = "configuration"
+
+
+class UnusableDatabaseError(ConfigurationError):
+    """The database cannot be opened: it is away for the moment, or what was set up does not lead to it."""
+
+
+class IncompatibleTablesError(UnusableDatabaseError):
+    """The database's tables are older or newer than this code can work with; the message says what to run."""
+
+    code = "incompatible-tables"
 
 
 class MissingExtraError(ConfigurationError, ImportError):
@@ -161,6 +175,18 @@ class RateLimitedError(PrefsyncError):
         self.retry_after = retry_after
 
 
+class TransactionConflictError(PrefsyncError):
+    """Another transaction came in between the host's own one, in which preferences were written.
+
+    Nothing of it can be kept: roll it back, and run all of it again.
+    """
+
+    code = "transaction-conflict"
+
+    def __init__(self) -> None:
+        super().__init__("another transaction came in between: roll this one back, and run all of it again")
+
+
 class UnavailableError(PrefsyncError):
     """A part that prefsync stands on is out of reach; nothing was half done.
 
@@ -175,3 +201,15 @@ class UnavailableError(PrefsyncError):
         super().__init__(message or f"the {part} is out of reach")
         self.part = part
         self.retry_after = retry_after
+
+
+class ReadOnlyError(UnavailableError):
+    """The database answers, and stores nothing: it is read-only, or its disk is full. Nothing was half done.
+
+    Args:
+        message: Which of the two.
+    """
+
+    def __init__(self, message: str) -> None:
+        # What ends it is somebody's work, or a failover.
+        super().__init__("database", retry_after=5, message=message)

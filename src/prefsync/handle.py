@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pydantic_core import to_jsonable_python
 
@@ -16,12 +16,22 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from prefsync.document import Snapshot, Subject
-    from prefsync.schema import Namespace
-    from prefsync.service import PreferenceService
+    from prefsync.schema import Namespace, Schema
 
 __all__ = ["PreferencesHandle"]
 
 P = TypeVar("P", bound=Preferences | OpenPreferences)
+
+
+class _Service(Protocol):
+    """Where preferences are read and written: ``PreferenceService``, or a transaction of the host's."""
+
+    @property
+    def schema(self) -> Schema: ...
+
+    async def read(self, subject: Subject, /) -> Snapshot: ...
+
+    async def write(self, subject: Subject, mutation: Mutation, /) -> Snapshot: ...
 
 
 class PreferencesHandle:
@@ -32,7 +42,7 @@ class PreferencesHandle:
         subject: Whose they are.
     """
 
-    def __init__(self, service: PreferenceService, subject: Subject) -> None:
+    def __init__(self, service: _Service, subject: Subject) -> None:
         self._service = service
         self.subject = subject
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic.json_schema import models_json_schema
 
-from prefsync.strictjson import Limits, digestible, encode
+from prefsync.strictjson import Limits, digestible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +26,7 @@ class Declared(Protocol):
         model: As the host declared it.
         is_open: Whether it takes any name.
         defaults: By field.
+        is_closed: Whether the models within take no undeclared members.
     """
 
     @property
@@ -39,6 +40,10 @@ class Declared(Protocol):
     @property
     def defaults(self) -> NamespaceValues:
         """By field."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the models within take no undeclared members."""
 
 
 def json_schema_of(namespaces: Mapping[str, Declared]) -> dict[str, Any]:
@@ -69,10 +74,14 @@ def json_schema_of(namespaces: Mapping[str, Declared]) -> dict[str, Any]:
             for name_, rules in schema.get("properties", {}).items()
         }
         properties[name] = schema
+    lax = [properties[name] for name, namespace in namespaces.items() if not namespace.is_closed]
+    in_lax = _reached(lax, definitions)
     used = {
-        reference: definition
-        for reference, definition in definitions.items()
-        if _is_referred(reference, properties, definitions)
+        name: definition
+        if name in in_lax or "properties" not in definition
+        else {**definition, "additionalProperties": False}
+        for name, definition in definitions.items()
+        if name in _reached(properties, definitions)
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -84,9 +93,23 @@ def json_schema_of(namespaces: Mapping[str, Declared]) -> dict[str, Any]:
     }
 
 
-def _is_referred(reference: str, *trees: Any) -> bool:
-    wanted = f'"#/$defs/{reference}"'.encode()
-    return any(wanted in encode(tree) for tree in trees)
+def _reached(tree: Any, definitions: Mapping[str, Any]) -> set[str]:
+    """Return the names of all definitions that something refers to, others of them included."""
+    found: set[str] = set()
+    waiting = [tree]
+    while waiting:
+        match waiting.pop():
+            case {"$ref": str(reference), **more}:
+                name = reference.removeprefix("#/$defs/")
+                waiting.append(more)
+                if name in definitions and name not in found:  # it may be of a default, whatever that is
+                    found.add(name)
+                    waiting.append(definitions[name])
+            case dict() as members:
+                waiting += members.values()
+            case list() as items:
+                waiting += items
+    return found
 
 
 def tag_of(json_schema: dict[str, Any]) -> str:

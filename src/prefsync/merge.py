@@ -184,20 +184,20 @@ def _edited(
     touched = _touched(edit)
     values = edit.apply(namespace, stored)
     is_checked = isinstance(edit, Replace) and edit.is_checked and len(values) == len(edit.values)
-    errors = [] if not values else _rule_errors(namespace, values)
+    errors = [] if not values else _rule_errors(namespace, stored, values)
     knows_all = namespace.is_open or values.keys() <= namespace.defaults.keys()
     if errors or (not fits and _merges_into(touched, stored)):
         # Something stored earlier may not fit any more. It reads as its default, so the edit is made upon that; and
         # it stays stored where the edit leaves it alone, because a newer version of the host's code may know it.
         valid = namespace.valid_part(stored)
         values = edit.apply(namespace, valid)
-        errors = _rule_errors(namespace, values)
+        errors = _rule_errors(namespace, stored, values)
         if not isinstance(edit, Reset):
             kept = namespace.defaults.keys() if isinstance(edit, Replace) else touched.keys()
             aside = {name: value for name, value in stored.items() if name not in valid and name not in kept}
             values = {**values, **aside}
         knows_all = False
-    if not namespace.is_open:
+    if not namespace.is_open and not touched.keys() <= namespace.defaults.keys():
         errors += [
             FieldError(pointer(namespace.name, name), "extra_forbidden", "Extra inputs are not permitted")
             for name in touched
@@ -211,13 +211,13 @@ def _edited(
     return canonical(values), errors, knows_all and not errors
 
 
-def _touched(edit: Edit) -> dict[str, Any]:
+def _touched(edit: Edit) -> Mapping[str, Any]:
     """Return the fields that an edit names, with what it says of them."""
     match edit:
         case Replace(values):
-            return dict(values)
+            return values
         case Patch(patch):
-            return dict(patch)
+            return patch
         case Assign(values, removed):
             return {**dict.fromkeys(removed), **values}
         case Reset():
@@ -229,13 +229,14 @@ def _merges_into(touched: Mapping[str, Any], stored: NamespaceValues) -> bool:
     return any(isinstance(value, dict) and name in stored for name, value in touched.items())
 
 
-def _rule_errors(namespace: Namespace, values: NamespaceValues) -> list[FieldError]:
+def _rule_errors(namespace: Namespace, stored: NamespaceValues, values: NamespaceValues) -> list[FieldError]:
     """Ask the model about all that it declares."""
     if namespace.is_open:
         return []
     if values.keys() <= namespace.defaults.keys():
-        return namespace.errors_in(values)
-    return namespace.errors_in({name: value for name, value in values.items() if name in namespace.defaults})
+        return namespace.errors_upon(stored, values)
+    declared = {name: value for name, value in values.items() if name in namespace.defaults}
+    return namespace.errors_upon(stored, declared)
 
 
 def difference(
@@ -261,7 +262,9 @@ def difference(
         if old is new:
             continue
         changed = {
-            field: new[field] for field in new if field not in old or not equal(old[field], new[field])
+            field: value
+            for field, value in new.items()
+            if field not in old or not (old[field] is value or equal(old[field], value))
         }
         gone = [field for field in old if field not in new]
         if changed:

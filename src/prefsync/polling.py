@@ -11,10 +11,11 @@ from prefsync.errors import UnavailableError
 from prefsync.feed import Page
 
 if TYPE_CHECKING:
+    from prefsync.catchup import Joined
     from prefsync.clock import Clock
     from prefsync.document import Subject
     from prefsync.feed import ChangeFeed
-    from prefsync.hub import Hub, Joined
+    from prefsync.hub import Hub
 
 __all__ = ["LongPolls", "Waiter"]
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
 
 from prefsync.clock import Clock, SystemClock
-from prefsync.errors import UnavailableError
+from prefsync.errors import ReadOnlyError, UnavailableError
 
 T = TypeVar("T")  # 3.11 has no type parameters
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-__all__ = ["Breaker", "Guard", "to_its_end"]
+__all__ = ["AlreadyCountedError", "Breaker", "Guard", "to_its_end"]
 
 logger = logging.getLogger("prefsync")
 
@@ -27,6 +28,13 @@ _FAILURES_TO_OPEN: Final = 3
 # Short enough that service is back within two seconds of the part (reliability figures 9 and 10).
 _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 1.0
+
+# Seconds between two lines in the log about a database that stores nothing.
+_BETWEEN_COMPLAINTS: Final = 60.0
+
+
+class AlreadyCountedError(UnavailableError):
+    """The very failure that another caller was told of: the breaker hears of it by him."""
 
 
 class Breaker:
@@ -93,11 +101,14 @@ class Guard:
     def __init__(self, part: str, time_limit: float, clock: Clock | None = None) -> None:
         self.breaker = Breaker(part, clock)
         self._time_limit = time_limit
+        self._clock = clock or SystemClock()
+        self._complains_at = 0.0
 
     async def __call__(self, call: Coroutine[Any, Any, T]) -> T:
         """Await a call.
 
         Raises:
+            ReadOnlyError: The part answers, and stores nothing.
             UnavailableError: It took too long, the part said that it is out of reach, or it is known to be.
         """
         try:
@@ -114,8 +125,13 @@ class Guard:
         timer = asyncio.get_running_loop().call_later(self._time_limit, limit.expire)
         try:
             result = await call
+        except ReadOnlyError as error:
+            self.breaker.succeeded()  # it answers, and reads go on
+            self._complain(str(error))
+            raise
         except (TimeoutError, UnavailableError) as error:
-            self.breaker.failed()
+            if not isinstance(error, AlreadyCountedError):
+                self.breaker.failed()
             raise UnavailableError(self.breaker.part) from error
         except asyncio.CancelledError as error:
             if not limit.is_what_cancelled:
@@ -127,6 +143,13 @@ class Guard:
             limit.end()
         self.breaker.succeeded()
         return result
+
+    def _complain(self, message: str) -> None:
+        """Log now and then what keeps happening: background work finds it out each second."""
+        now = self._clock.monotonic()
+        if now >= self._complains_at:
+            self._complains_at = now + _BETWEEN_COMPLAINTS
+            logger.warning("%s; reads go on", message)
 
 
 class _Limit:
@@ -160,12 +183,24 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
 
     A task of its own is safe from every way to cancel the caller, and costs less than a shielded scope.
     """
-    task = asyncio.get_running_loop().create_task(work)
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+    ended: asyncio.Future[None] = loop.create_future()
+
+    task.add_done_callback(partial(_tell, ended))  # what asyncio.shield does, at half its price
     try:
-        return await asyncio.shield(task)
+        await ended
     except asyncio.CancelledError:
         with anyio.CancelScope(shield=True):
             while not task.done():
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait({task})
         raise
+    return task.result()
+
+
+def _tell(ended: asyncio.Future[None], task: asyncio.Task[Any]) -> None:
+    if not ended.done():
+        ended.set_result(None)
+    elif not task.cancelled():
+        task.exception()  # nobody is left to hear of it

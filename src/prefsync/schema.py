@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from prefsync.document import Document, NamespaceValues
 
-__all__ = ["Namespace", "OpenPreferences", "Preferences", "PreferencesModel", "Schema"]
+__all__ = ["Namespace", "OpenPreferences", "Preferences", "PreferencesModel", "Schema", "listed"]
 
 logger = logging.getLogger("prefsync")
 
@@ -45,6 +45,7 @@ class Namespace:
         is_open: Whether any name is taken.
         defaults: Each declared field's default, in canonical form and declared order; empty for an open namespace.
         has_number_choices: Whether integers are among what an enumeration or a literal somewhere in it admits.
+        is_closed: Whether a write may add no undeclared members to the models within.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Namespace:
     is_open: bool
     defaults: Mapping[str, JsonValue] = field(default_factory=dict)
     has_number_choices: bool = False
+    is_closed: bool = False
 
     def errors_in(self, values: NamespaceValues) -> list[FieldError]:
         """List what the model refuses, each with its pointer from the document's root."""
@@ -81,6 +83,25 @@ class Namespace:
             ]
         return errors
 
+    def errors_upon(self, stored: NamespaceValues, values: NamespaceValues) -> list[FieldError]:
+        """List what a write may not leave: what the model refuses, and undeclared members of models within it.
+
+        An undeclared member that was stored before stays, as undeclared fields do: a newer version may know it.
+        """
+        errors = self.errors_in(values)
+        if not self.is_closed:
+            return errors
+        try:
+            self.model.model_validate_json(encode(values), strict=True, extra="forbid")
+        except ValidationError as error:
+            told = {error.pointer for error in errors}
+            for entry in error.errors(include_url=False, include_context=False, include_input=False):
+                place = tuple(_place(entry, values))
+                where = pointer(self.name, *place)
+                if entry["type"] == "extra_forbidden" and where not in told and not _is_in(stored, place):
+                    errors.append(FieldError(where, entry["type"], entry["msg"]))
+        return errors
+
     def valid_part(self, stored: NamespaceValues) -> NamespaceValues:
         """Return the declared fields of stored values that the model still takes.
 
@@ -96,7 +117,8 @@ class Namespace:
             wrong = {error.pointer.split("/", 3)[2] for error in errors if error.pointer.count("/") > 1}
             wrong = {name for name in declared if pointer(name)[1:] in wrong} or set(declared)
             logger.warning(
-                "stored values do not fit the declared namespace any more and read as their defaults",
+                "stored values do not fit the declared namespace any more and read as their defaults: %s",
+                ", ".join(f"{self.name}.{name}" for name in sorted(wrong)),
                 extra={"namespace": self.name, "fields": sorted(wrong)},
             )
             declared = {name: value for name, value in declared.items() if name not in wrong}
@@ -199,7 +221,11 @@ class Schema:
 
     def show(self, document: Document) -> dict[str, dict[str, JsonValue]]:
         """Return the effective values of a document."""
-        return {name: namespace.shown_of(document) for name, namespace in self.namespaces.items()}
+        shown = document.shown
+        return {
+            name: shown[model][0] if (model := namespace.model) in shown else namespace.shown_of(document)
+            for name, namespace in self.namespaces.items()
+        }
 
     def know(self, document: Document, before: Document, valid: Container[str]) -> None:
         """Spare the next document what is known already.
@@ -211,11 +237,29 @@ class Schema:
         """
         document.learn_from(before)
         for name, namespace in self.namespaces.items():
-            stored = document.values.get(name, {})
-            if stored is before.values.get(name) and namespace.model in before.shown:
-                document.shown[namespace.model] = before.shown[namespace.model]
+            model = namespace.model
+            stored = document.values.get(name)
+            if stored is before.values.get(name) and model in before.shown:
+                document.shown[model] = before.shown[model]
             elif name in valid:
-                document.shown[namespace.model] = (namespace.laid_over(stored), True)
+                document.shown[model] = (namespace.laid_over(stored or {}), True)
+
+
+def listed(models: Iterable[PreferencesModel]) -> list[PreferencesModel]:
+    """Return the models that a host has passed.
+
+    Raises:
+        ConfigurationError: It passed something else: one model without a list, say.
+    """
+    given: Any = models  # whatever the type says, this is where a host's mistake shows
+    if isinstance(given, type):
+        raise ConfigurationError(f"namespaces are passed in a list: [{given.__name__}]")
+    try:
+        return list(given)
+    except TypeError:
+        raise ConfigurationError(
+            f"namespaces are passed in a list, of subclasses of Preferences; this is a {type(given).__name__}"
+        ) from None
 
 
 def _declare(model: PreferencesModel) -> Namespace:
@@ -238,11 +282,32 @@ def _declare(model: PreferencesModel) -> Namespace:
     defaults = MappingProxyType(_defaults(name, model))
     try:
         has_number_choices = _has_number_choices(model.model_json_schema())
+        is_closed = _has_closed_models(model)
     except PydanticInvalidForJsonSchema as error:
         raise ConfigurationError(
             f"{model.__name__}: a type of its fields is none of JSON: {error.message}"
         ) from None
-    return Namespace(name, model, is_open=False, defaults=defaults, has_number_choices=has_number_choices)
+    return Namespace(
+        name,
+        model,
+        is_open=False,
+        defaults=defaults,
+        has_number_choices=has_number_choices,
+        is_closed=is_closed,
+    )
+
+
+def _has_closed_models(model: type[BaseModel]) -> bool:
+    """Tell whether there are models within, none of which takes undeclared members, or writes more than it reads."""
+    read, written = (
+        model.model_json_schema(mode=mode).get("$defs", {}) for mode in ("validation", "serialization")
+    )
+    models = {name: schema for name, schema in read.items() if "properties" in schema}
+    return bool(models) and not any(
+        schema.get("additionalProperties")
+        or schema["properties"].keys() != written.get(name, {}).get("properties", {}).keys()
+        for name, schema in models.items()
+    )
 
 
 def _has_number_choices(json_schema: Any) -> bool:
@@ -290,10 +355,20 @@ def _defaults(namespace: str, model: type[Preferences]) -> dict[str, JsonValue]:
             raise ConfigurationError(
                 f"{model.__name__}.{field_name} has no default: every preference needs one"
             )
-        wire_names[field_name] = info.alias or field_name
+        wire_name = field_name if info.alias is None else info.alias
+        if not wire_name:
+            raise ConfigurationError(
+                f"{model.__name__}.{field_name}: its alias is empty; leave it out, or name the field by it"
+            )
+        if wire_name in wire_names:
+            raise ConfigurationError(
+                f"{model.__name__}: {wire_names[wire_name]} and {field_name} are both called {wire_name!r} on the wire:"
+                " change an alias"
+            )
+        wire_names[wire_name] = field_name
     try:
         dumped = [model().model_dump(mode="json", by_alias=True, warnings=False) for _ in range(2)]
-        first, second = ({name: canonical(values[name]) for name in wire_names.values()} for values in dumped)
+        first, second = ({name: canonical(values[name]) for name in wire_names} for values in dumped)
         model.model_validate_json(encode(first), strict=True)
     except ValidationError as error:
         entry = error.errors()[0]
@@ -314,6 +389,18 @@ def _defaults(namespace: str, model: type[Preferences]) -> dict[str, JsonValue]:
             f"{model.__name__}: the default at {problem.pointer} cannot be kept: {problem.detail}"
         )
     return first
+
+
+def _is_in(value: Any, place: Iterable[str | int]) -> bool:
+    """Tell whether there is anything at a place."""
+    for step in place:
+        members = (
+            value if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, list) else {}
+        )
+        if step not in members:
+            return False
+        value = members[step]
+    return True
 
 
 def _place(error: ErrorDetails, values: Any) -> Iterator[str | int]:

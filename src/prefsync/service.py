@@ -2,46 +2,52 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+from prefsync.announcing import Announcer
 from prefsync.clock import Clock, SystemClock
 from prefsync.document import Change, Document, Snapshot
-from prefsync.errors import IdempotencyMismatchError, PreconditionFailedError, PrefsyncError, UnavailableError
+from prefsync.errors import (
+    IdempotencyMismatchError,
+    PreconditionFailedError,
+    PrefsyncError,
+    ReadOnlyError,
+    UnavailableError,
+)
+from prefsync.exporting import export_of
 from prefsync.merge import difference
-from prefsync.ports import Announcement, Outcome, RequestRecord, Write
+from prefsync.ports import Outcome, RequestRecord, Write
 from prefsync.resilience import to_its_end
-from prefsync.strictjson import Limits, decode, encode
+from prefsync.strictjson import Limits
+from prefsync.telemetry import OFF
+from prefsync.turns import Turn, Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Sequence
 
-    from prefsync.caching import CachedDocuments, Found
+    from prefsync.caching import CachedDocuments, Found, Lookup
     from prefsync.document import Subject
     from prefsync.merge import Mutation
-    from prefsync.ports import CacheEntry, ChangeNotifier, PreferenceRepository
+    from prefsync.ports import ChangeNotifier, PreferenceRepository
     from prefsync.resilience import Guard
     from prefsync.schema import Schema
+    from prefsync.telemetry import Telemetry
 
-__all__ = ["IdempotentRequest", "PreferenceService"]
+__all__ = ["IdempotentRequest", "PreferenceService", "Task"]
 
 logger = logging.getLogger("prefsync")
 
 # A lost race costs a reload; a writer that loses this often shares its subject with a flood, and is told to come back.
 _MOST_RACES: Final = 64
 
-# Subjects of which this process remembers that it could not tell of a change; beyond them, sessions are reconciled.
-_MOST_UNTOLD: Final = 10_000
-
-# The change log of one subject is cut back to this many changes, looked at after every so many writes of
-# this process.
-_CHANGES_KEPT: Final = 1_000
-_WRITES_BETWEEN_TRIMS: Final = 100
+# Writes of one subject that wait for the same turn are stored as one, at most so many, and of so many bytes: planning
+# them is one piece of work, during which nobody else is served.
+_MOST_AS_ONE: Final = 32
+_BYTES_AS_ONE: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,66 +63,29 @@ class IdempotentRequest:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """What one call of :meth:`PreferenceService.write` asks for."""
+@dataclass(slots=True)
+class Task:
+    """What one call of :meth:`PreferenceService.write` asks for.
+
+    Attributes:
+        mutation: What to do.
+        condition: When.
+        request: The idempotency key, if there is one.
+        origin: The name the client gives itself.
+        may_join: Whether it may be stored as one with others.
+        outcome: Where somebody else has done it along: the document that it left, or why it was refused.
+    """
 
     mutation: Mutation
     condition: Callable[[Snapshot], None] | None
     request: IdempotentRequest | None
     origin: str | None
+    may_join: bool
+    outcome: Document | PrefsyncError | None = None
 
 
-class _Turns:
-    """One writer at a time for each subject in this process, in the order they came.
-
-    Concurrent writers would lose races to one another, and each lost race costs two statements.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
-
-    async def take(self, key: str) -> _Turn:
-        """Wait for a subject's turn."""
-        waiting = self._waiting.get(key)
-        if waiting is None:
-            self._waiting[key] = deque()
-            return _Turn(self, key)
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.give_to_next(key)  # it was this one's turn, and it does not take it
-            raise
-        return _Turn(self, key)
-
-    def give_to_next(self, key: str) -> None:
-        """End a turn."""
-        waiting = self._waiting[key]
-        while waiting:
-            turn = waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        del self._waiting[key]
-
-
-class _Turn:
-    """A subject's turn, until it is ended."""
-
-    __slots__ = ("_key", "_turns")
-
-    def __init__(self, turns: _Turns, key: str) -> None:
-        self._turns: _Turns | None = turns
-        self._key = key
-
-    def end(self) -> None:
-        """Let the next one write; does nothing when called again."""
-        turns, self._turns = self._turns, None
-        if turns is not None:
-            turns.give_to_next(self._key)
+def _may_join(task: Task) -> bool:
+    return task.may_join
 
 
 class PreferenceService:
@@ -130,9 +99,10 @@ class PreferenceService:
         guard: Bounds the calls to the repository.
         limits: How large documents may be.
         clock: Where revisions come from.
+        telemetry: Is told of what is written.
 
     Attributes:
-        untold: Whose changes this process stored and could not tell of; for the relay.
+        announcer: Tells of what is stored.
     """
 
     def __init__(
@@ -145,17 +115,17 @@ class PreferenceService:
         *,
         limits: Limits | None = None,
         clock: Clock | None = None,
+        telemetry: Telemetry = OFF,
     ) -> None:
         self.schema = schema
         self.documents = documents
         self.limits = limits or Limits()
         self._repository = repository
-        self._notifier = notifier
         self._guard = guard
         self._clock = clock or SystemClock()
-        self.untold: set[Subject] = set()
-        self._writes = 0
-        self._turns = _Turns()
+        self._telemetry = telemetry
+        self.announcer = Announcer(repository, documents, notifier, guard, telemetry)
+        self._turns: Turns[Task] = Turns()
 
     async def read(self, subject: Subject, *, at_least: int = 0) -> Snapshot:
         """Return a subject's effective values.
@@ -171,9 +141,7 @@ class PreferenceService:
         found = await self.find(subject, at_least=at_least)
         return self.show_document(subject, found.document, stale=found.stale)
 
-    async def find(
-        self, subject: Subject, *, at_least: int = 0, lookup: Awaitable[CacheEntry | None] | None = None
-    ) -> Found:
+    async def find(self, subject: Subject, *, at_least: int = 0, lookup: Lookup | None = None) -> Found:
         """Return a subject's document, for those who show it themselves; see :meth:`read`."""
         found = await self.documents.find(subject, at_least=at_least, lookup=lookup)
         if found.document.revision < at_least:
@@ -211,23 +179,52 @@ class PreferenceService:
             IdempotencyMismatchError: The key was used for another request.
             UnavailableError: The database is out of reach.
         """
-        task = _Task(mutation, condition, request, origin)
-        turn = await self._turns.take(subject.key)
+        # A key can turn out to be claimed, and then nothing of what is stored with it holds.
+        task = Task(mutation, condition, request, origin, may_join=request is None)
+        with self._telemetry.span("write"):
+            return await self._in_turn(subject, task)
+
+    async def _in_turn(self, subject: Subject, task: Task) -> Snapshot:
+        while (turn := await self._turns.take(subject.key, task)) is None:
+            if task.outcome is not None:
+                return self._show_outcome(subject, task.outcome)
+            task.may_join = (
+                False  # somebody else wrote in between; by itself it is decided upon the newer state
+            )
         try:
             return await self._write(subject, task, turn)
         finally:
             turn.end()
+            turn.dismiss()
 
-    async def _write(self, subject: Subject, task: _Task, turn: _Turn) -> Snapshot:
+    async def _write(self, subject: Subject, task: Task, turn: Turn[Task]) -> Snapshot:
         """Return the state to answer with."""
         # A document from memory or cache is good for a compare-and-set, which finds out if it is old. Every other
         # outcome (a refusal, nothing to change) is decided again upon the database's before it is told.
         document = self.documents.recall(subject) or (await self.documents.find(subject)).document
-        is_fresh = False
+        if task.may_join and document.revision:
+            along = turn.take_along(_MOST_AS_ONE - 1, _may_join)
+            if along:
+                await to_its_end(self._write_as_one(subject, document, [task, *along], turn))
+                if task.outcome is not None:
+                    return self._show_outcome(subject, task.outcome)
+                newest = await self.documents.load(subject)
+                return await self._write_alone(subject, newest, task, turn, is_fresh=True)
+        return await self._write_alone(subject, document, task, turn)
+
+    async def _write_alone(
+        self,
+        subject: Subject,
+        document: Document,
+        task: Task,
+        turn: Turn[Task],
+        *,
+        is_fresh: bool = False,
+    ) -> Snapshot:
         for _ in range(_MOST_RACES):
             write = error = None
             try:
-                write = self._plan(subject, document, task)
+                write = self.plan(subject, document, task)
             except PrefsyncError as refusal:
                 error = refusal
             outcome = None
@@ -248,12 +245,60 @@ class PreferenceService:
         logger.warning("a write lost %d races in a row and was given up", _MOST_RACES)
         raise UnavailableError("database")
 
-    def _plan(
-        self,
-        subject: Subject,
-        document: Document,
-        task: _Task,
-    ) -> Write | None:
+    async def _write_as_one(
+        self, subject: Subject, document: Document, tasks: Sequence[Task], turn: Turn[Task]
+    ) -> None:
+        """Do several tasks, each upon what the one before leaves, in one write that logs each of their changes.
+
+        Sets the outcomes where it is stored, which also proves that all was decided upon the newest state. Else it
+        leaves them unset, and each is to be done by itself; also those that there is no more room for.
+        """
+        write, outcomes = self._plan_as_one(subject, document, tasks)
+        if write is None:
+            return
+        is_over = True
+        try:
+            is_over = await self._store(subject, write, turn) is Outcome.WRITTEN
+        except BaseException as error:
+            # Whether it is stored is not known, unless the database says that it stores nothing.
+            said = str(error) if isinstance(error, ReadOnlyError) else None
+            outcomes = [
+                UnavailableError("database") if said is None else ReadOnlyError(said) for _ in outcomes
+            ]
+            if not isinstance(error, UnavailableError):
+                raise
+        finally:
+            if is_over:
+                for task, outcome in zip(tasks, outcomes, strict=False):
+                    task.outcome = outcome
+
+    def _plan_as_one(
+        self, subject: Subject, document: Document, tasks: Sequence[Task]
+    ) -> tuple[Write | None, list[Document | PrefsyncError]]:
+        """Return what to store, if anything, and the outcomes of the first tasks once it is."""
+        outcomes: list[Document | PrefsyncError] = []
+        changes: list[Change] = []
+        after = document
+        size = 0
+        for task in tasks:
+            try:
+                write = self.plan(subject, after, task)
+            except PrefsyncError as refusal:
+                outcomes.append(refusal)
+                continue
+            except Exception:  # noqa: BLE001  # a fault of the host's, which belongs to whose task has it
+                return None, []
+            if write is not None and write.change is not None:
+                after = write.document
+                changes.append(write.change)
+                size += len(after.values_json)
+            outcomes.append(after)
+            if size > _BYTES_AS_ONE:
+                break
+        write = Write(document, after, changes[-1], earlier=tuple(changes[:-1])) if changes else None
+        return write, outcomes
+
+    def plan(self, subject: Subject, document: Document, task: Task) -> Write | None:
         """Return what to store, or ``None`` where a write would leave everything as it is."""
         if task.condition is not None:
             task.condition(self.show_document(subject, document))
@@ -267,43 +312,21 @@ class PreferenceService:
             return None
         record = None
         if task.request is not None:
-            answer = _encode_snapshot(self.show_document(subject, after))
+            answer = self.show_document(subject, after).encode()
             record = RequestRecord(task.request.key, task.request.digest, answer, now)
         return Write(document, after, change, record)
 
-    async def _store(self, subject: Subject, write: Write, turn: _Turn) -> Outcome:
+    async def _store(self, subject: Subject, write: Write, turn: Turn[Task]) -> Outcome:
+        place = self.documents.place(subject)
         outcome = await self._guard(self._repository.write(subject, write))
+        if outcome is Outcome.CONFLICT:
+            self._telemetry.lost_race()
         if outcome is Outcome.WRITTEN:
-            self.documents.note(subject, write.document)
+            self.documents.note(subject, write.document, place)
             turn.end()  # the next writer needs no more than the database's answer
             if write.change is not None:
-                await self._announce(subject, write.document, write.change)
-                await self._trim_now_and_then(subject)
+                await self.announcer.announce(subject, write.document, write.changes)
         return outcome
-
-    async def _announce(self, subject: Subject, document: Document, change: Change | None) -> None:
-        """Write through to the cache and tell the other processes, in one round trip where both are one server."""
-        # The cache first: whoever hears of the change and reads finds it there.
-        under_way = (
-            self.documents.put(subject, document),
-            self._notifier.publish(Announcement(subject, change, document.version)),
-        )
-        for step in under_way:
-            try:
-                await step
-            except UnavailableError as error:
-                logger.debug("a change was stored, but not told: %s", error)
-                if len(self.untold) < _MOST_UNTOLD:
-                    self.untold.add(subject)
-
-    async def _trim_now_and_then(self, subject: Subject) -> None:
-        self._writes += 1
-        if self._writes % _WRITES_BETWEEN_TRIMS:
-            return
-        try:
-            await self._guard(self._repository.trim_subject(subject, _CHANGES_KEPT))
-        except UnavailableError:
-            logger.debug("a change log could not be trimmed; a later write does it")
 
     async def _answer(self, subject: Subject, request: IdempotentRequest) -> Snapshot | None:
         """Return what a request was answered before, if it was."""
@@ -314,35 +337,36 @@ class PreferenceService:
             raise IdempotencyMismatchError(
                 "this idempotency key was used for another request; use a new one for each write"
             )
-        return _decode_snapshot(subject, record.answer)
+        return Snapshot.decode(subject, record.answer)
 
     async def erase(self, subject: Subject) -> None:
-        """Remove all that is kept of a subject.
+        """Remove all that is kept of a subject, and end its sessions.
 
         May be called again, and has to be after an error: only a call that returns says that nothing is left.
 
         Raises:
-            UnavailableError: The database is out of reach, and nothing was removed; or the cache is, and may still hold
-                what the database does not.
+            UnavailableError: The database is out of reach, and nothing was removed; or the cache or the notifier is, and
+                that cache, or near caches of other processes, may still hold what the database does not.
         """
         with anyio.CancelScope(shield=True):
             floor = await self._guard(self._repository.erase(subject))
-            document = Document(floor=floor)
-            await self.documents.put(subject, document)
-            await self._announce(subject, document, None)
+            await self.announcer.announce_erased(subject, Document(floor=floor))
+
+    async def export(self, subject: Subject) -> dict[str, Any]:
+        """Return all that is kept of a subject, as JSON: what is stored, the log of changes, the claimed requests.
+
+        Raises:
+            UnavailableError: The database is out of reach.
+        """
+        return export_of(subject, await self._guard(self._repository.kept(subject)))
+
+    def _show_outcome(self, subject: Subject, outcome: Document | PrefsyncError) -> Snapshot:
+        if isinstance(outcome, PrefsyncError):
+            raise outcome
+        return self.show_document(subject, outcome)
 
     def show_document(self, subject: Subject, document: Document, *, stale: bool = False) -> Snapshot:
         """Return a document as the schema shows it."""
         revisions = {name: document.revisions.get(name, 0) for name in self.schema.namespaces}
         values = self.schema.show(document)
         return Snapshot(subject, document.revision, self.schema.tag, values, revisions, stale)
-
-
-def _encode_snapshot(snapshot: Snapshot) -> bytes:
-    return encode([snapshot.revision, snapshot.schema, snapshot.revisions, snapshot.values])
-
-
-def _decode_snapshot(subject: Subject, answer: bytes) -> Snapshot:
-    parts: Any = decode(answer)
-    revision, schema, revisions, values = parts
-    return Snapshot(subject, revision, schema, values, revisions)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from prefsync.errors import ConfigurationError
 from prefsync.ports import Rate
+from prefsync.urls import check_secure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["Settings"]
 
 PREFIX: Final = "PREFSYNC_"
+
+APP_VARIABLE: Final = "PREFSYNC_APP"
+"""Which app the command line is about; no setting of the app's."""
 
 # Read by the tests of prefsync itself, never by a host.
 _TEST_PREFIX: Final = "PREFSYNC_TEST_"
@@ -28,6 +32,9 @@ _SIZE: Final = re.compile(r"\s*(\d+)\s*(|B|KiB|MiB|GiB)\s*")
 _ORIGIN: Final = re.compile(r"https?://[^/\s?#@]+", re.IGNORECASE)
 _UNITS: Final = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
+# Seconds; what lists of sites for browsers to know beforehand ask for (hstspreload.org).
+_YEAR: Final = 365 * 24 * 3_600
+
 # The design's security section: 100 requests a minute a user.
 _DEFAULT_RATE: Final = Rate(100, 60)
 
@@ -38,6 +45,8 @@ class Settings:
 
     Attributes:
         database_url: ``postgresql://...`` or ``sqlite:///file``.
+        tables: What to do about the database's tables at start: ``create`` them where there are none, ``upgrade`` older
+            ones too, or ``check`` alone.
         redis_url: ``redis://...``, or ``redis+cluster://...`` of a Redis Cluster; without it, cache, notifier and
             limits are this process's own.
         notifier_url: ``postgresql://...``: changes are announced by LISTEN and NOTIFY there instead of over Redis, or
@@ -46,38 +55,68 @@ class Settings:
             one need different ones.
         cache_ttl: Seconds that a cached document lives.
         rate_limit: Requests that may pass for one subject, and failing tokens for one address, ``100/minute``.
+        rate_limit_reads: Requests of a subject's that are neither of the next two, counted apart from all others; with
+            all others where left out.
+        rate_limit_writes: Likewise writes, over HTTP or a socket.
+        rate_limit_streams: Likewise streams that are opened (WebSocket, server-sent events, Socket.IO), and tickets.
         jwt_key: A shared secret, or a public key in PEM.
         jwt_algorithms: What may have signed a token; required with anything but a shared secret.
-        jwks_url: The issuer's key set. Not supported yet: setting it is an error.
+        jwks_url: The issuer's key set, instead of a key.
+        jwt_discovery: Whether the issuer's own metadata says where its key set is.
         jwt_issuer: What a token's ``iss`` must be.
         jwt_audience: What a token's ``aud`` must name.
         jwt_tenant_claim: The claim that names the tenant.
         jwt_leeway: Seconds by which clocks may differ.
-        near_cache: Bytes of a cache inside each process. Not supported yet: anything but 0 is an error.
+        jwt_profile: ``at+jwt``: tokens must keep RFC 9068.
+        introspection_url: Where the issuer is asked about each token (RFC 7662), instead of a key.
+        introspection_client_id: Who asks, as the issuer knows it.
+        introspection_client_secret: Proves it.
+        resource_url: The URL that clients reach the mount at; tells them where to get a token (RFC 9728).
+        near_cache: Bytes of a cache inside each process, ``64MiB``; 0: none. Reads are answered from it without asking
+            anybody, and may be older by the time that an announcement takes.
         pool_size: The most connections to the database.
         allowed_origins: Origins besides the app's own whose pages may open a WebSocket, ``https://app.example``.
+        require_https: Whether plain HTTP is refused, except from this machine.
+        hsts_max_age: Seconds for which browsers are told to use HTTPS alone, where it is required; 0 tells them nothing.
         max_sessions: The most open streams of one process.
         max_sessions_per_subject: The most open streams of one subject in one process.
+        max_waiting: Under a WSGI server, the most event streams and long polls of one process, each of which holds a
+            thread; half of the threads where left out.
+        telemetry: Whether OpenTelemetry is told of how prefsync fares; needs the extra ``telemetry``.
     """
 
-    database_url: str = "sqlite:///prefsync.sqlite3"
-    redis_url: str | None = None
-    notifier_url: str | None = None
+    database_url: str = field(default="sqlite:///prefsync.sqlite3", repr=False)
+    tables: Literal["create", "upgrade", "check"] = "create"
+    redis_url: str | None = field(default=None, repr=False)
+    notifier_url: str | None = field(default=None, repr=False)
     redis_prefix: str = "prefsync"
     cache_ttl: float = 300
     rate_limit: Rate = _DEFAULT_RATE
-    jwt_key: str | None = None
+    rate_limit_reads: Rate | None = None
+    rate_limit_writes: Rate | None = None
+    rate_limit_streams: Rate | None = None
+    jwt_key: str | None = field(default=None, repr=False)
     jwt_algorithms: tuple[str, ...] = ("HS256",)
-    jwks_url: str | None = None
+    jwks_url: str | None = field(default=None, repr=False)
+    jwt_discovery: bool = False
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
     jwt_tenant_claim: str | None = None
     jwt_leeway: int = 30
+    jwt_profile: str | None = None
+    introspection_url: str | None = field(default=None, repr=False)
+    introspection_client_id: str | None = None
+    introspection_client_secret: str | None = field(default=None, repr=False)
+    resource_url: str | None = None
     near_cache: int = 0
     pool_size: int = 10
     allowed_origins: tuple[str, ...] = ()
+    require_https: bool = False
+    hsts_max_age: int = _YEAR
     max_sessions: int = 10_000
     max_sessions_per_subject: int = 64
+    max_waiting: int | None = None
+    telemetry: bool = False
 
     def __post_init__(self) -> None:
         for name, read in _READERS.items():
@@ -85,9 +124,36 @@ class Settings:
                 object.__setattr__(self, name, read(getattr(self, name)))
             except ValueError as error:
                 raise ConfigurationError(f"the setting {name} cannot be used: {error}") from None
-        for name, value in (("JWKS_URL", self.jwks_url), ("NEAR_CACHE", self.near_cache)):
-            if value:
-                raise ConfigurationError(f"{PREFIX}{name} is not supported by this version; leave it unset")
+        self._check_token_settings()
+
+    def _check_token_settings(self) -> None:
+        """Refuse what contradicts itself: it must never depend on an order of precedence which tokens are taken."""
+        given = {
+            "JWT_KEY": self.jwt_key is not None,
+            "JWKS_URL": self.jwks_url is not None,
+            "JWT_DISCOVERY": self.jwt_discovery,
+            "INTROSPECTION_URL": self.introspection_url is not None,
+        }
+        ways = [PREFIX + name for name, is_given in given.items() if is_given]
+        if len(ways) > 1:
+            raise ConfigurationError(f"{' and '.join(ways)} exclude one another: keep the one that is meant")
+        if (self.jwks_url is not None or self.jwt_discovery) and self.jwt_issuer is None:
+            raise ConfigurationError(f"{ways[0]} needs {PREFIX}JWT_ISSUER: whose tokens these keys are for")
+        if self.jwt_discovery:
+            try:
+                check_secure(self.jwt_issuer or "", query=False)
+            except ValueError as error:
+                raise ConfigurationError(
+                    f"{PREFIX}JWT_DISCOVERY asks the issuer, and {PREFIX}JWT_ISSUER is no URL for that: {error}"
+                ) from None
+        for name in ("introspection_client_id", "introspection_client_secret"):
+            if (self.introspection_url is None) != (getattr(self, name) is None):
+                raise ConfigurationError(
+                    f"{PREFIX}INTROSPECTION_URL, {PREFIX}INTROSPECTION_CLIENT_ID and"
+                    f" {PREFIX}INTROSPECTION_CLIENT_SECRET go together: set all three, or none"
+                )
+        if self.jwt_profile is not None and self.introspection_url is not None:
+            raise ConfigurationError(f"{PREFIX}JWT_PROFILE is about JWTs, and introspected tokens are none")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -101,7 +167,11 @@ class Settings:
         """
         environment = os.environ if environment is None else environment
         return cls.from_mapping(
-            {name: value for name, value in environment.items() if not name.startswith(_TEST_PREFIX)}
+            {
+                name: value
+                for name, value in environment.items()
+                if not name.startswith(_TEST_PREFIX) and name != APP_VARIABLE
+            }
         )
 
     @classmethod
@@ -111,7 +181,7 @@ class Settings:
         Raises:
             ConfigurationError: An entry is not one of ours, or its value cannot be read.
         """
-        names = {PREFIX + field.name.upper(): field.name for field in fields(cls)}
+        names = {PREFIX + each.name.upper(): each.name for each in fields(cls)}
         values: dict[str, Any] = {}
         for name, value in mapping.items():
             if not name.startswith(PREFIX):
@@ -133,7 +203,7 @@ class Settings:
 
 
 def _shown(name: str, value: object) -> str:
-    return "..." if name.endswith(("_KEY", "_URL")) else repr(value)
+    return "..." if name.endswith(("_KEY", "_SECRET", "_URL")) else repr(value)
 
 
 def _rate(value: object) -> Rate:
@@ -165,6 +235,10 @@ def _between(least: int, most: int) -> Any:
     return read
 
 
+def _optional(read: Any) -> Any:
+    return lambda value: None if value is None else read(value)
+
+
 def _names(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         return tuple(value.replace(",", " ").split())
@@ -181,6 +255,41 @@ def _origins(value: object) -> tuple[str, ...]:
                 "write origins as browsers send them, https://app.example say, with commas between them"
             )
     return origins
+
+
+def _flag(value: object) -> bool:
+    words = {
+        "true": True,
+        "1": True,
+        "yes": True,
+        "on": True,
+        "false": False,
+        "0": False,
+        "no": False,
+        "off": False,
+    }
+    found = words.get(str(value).strip().lower())
+    if found is None:
+        raise ValueError("write true or false")
+    return found
+
+
+def _secure_url(value: object) -> str | None:
+    if value is not None:
+        check_secure(str(value))
+    return None if value is None else str(value)
+
+
+def _resource_url(value: object) -> str | None:
+    if value is not None:
+        check_secure(str(value), query=False)
+    return None if value is None else str(value)
+
+
+def _tables(value: object) -> Any:
+    if value not in {"create", "upgrade", "check"}:
+        raise ValueError("write create, upgrade or check")
+    return value
 
 
 def _size(value: object) -> int:
@@ -200,14 +309,26 @@ def _postgres_url(value: object) -> str | None:
 
 
 _READERS: Final[dict[str, Any]] = {
+    "tables": _tables,
     "notifier_url": _postgres_url,
     "cache_ttl": _seconds,
     "rate_limit": _rate,
+    "rate_limit_reads": _optional(_rate),
+    "rate_limit_writes": _optional(_rate),
+    "rate_limit_streams": _optional(_rate),
     "jwt_algorithms": _names,
+    "jwt_discovery": _flag,
+    "jwks_url": _secure_url,
+    "introspection_url": _secure_url,
+    "resource_url": _resource_url,
     "jwt_leeway": _between(0, 60),
     "near_cache": _size,
     "pool_size": _between(1, 1_000),
     "allowed_origins": _origins,
+    "require_https": _flag,
+    "hsts_max_age": _between(0, 10 * _YEAR),
     "max_sessions": _between(1, 1_000_000),
     "max_sessions_per_subject": _between(1, 1_000_000),
+    "telemetry": _flag,
+    "max_waiting": _optional(_between(0, 1_000_000)),
 }

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+import time
 from contextlib import contextmanager
 from functools import partial
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -22,20 +24,31 @@ _SIGNALS: Final = tuple(
 )
 
 
+# Seconds that a server which takes signals from the event loop is held back, and the loop with it.
+_HOLD: Final = 0.1
+
+
 @contextmanager
-def told_to_stop(work: Callable[[], Coroutine[Any, Any, None]]) -> Iterator[None]:
+def told_to_stop(
+    begin: Callable[[], None], finish: Callable[[], Coroutine[Any, Any, None]]
+) -> Iterator[None]:
     """Do some work, which must not take long, when the process is asked to end, and let the server hear of it then.
 
     The handlers that are there, the server's, run when the work is done; at once where a signal comes again. A server
-    that takes signals from the event loop (``loop.add_signal_handler``) cannot be held back and hears at once.
+    that takes signals from the event loop (``loop.add_signal_handler``), as granian does, hears of it after the first
+    part of the work and a moment in which it can send what it was given, from threads of its own.
 
     Nothing is done where there are no handlers, or outside of the main thread, where Python allows none: there the host
     has to say it (``prefsync.drain()``).
+
+    Args:
+        begin: The first part of the work.
+        finish: The rest.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    chain = _Chain(asyncio.get_running_loop(), work)
+    chain = _Chain(asyncio.get_running_loop(), begin, finish)
     chain.put()
     try:
         yield
@@ -48,14 +61,19 @@ class _Chain:
 
     Args:
         loop: Where the work is done.
-        work: What is done first.
+        begin: What is done first.
+        finish: What is done then.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, None]]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        begin: Callable[[], None],
+        finish: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self._loop = loop
-        self._work = work
+        self._first = begin
+        self._finish = finish
         self._before: dict[int, Callable[[int, FrameType | None], Any]] = {}
         self._is_on = True
         self._is_working = False
@@ -86,15 +104,24 @@ class _Chain:
             before(number, frame)
             return
         self._is_working = True
-        if getattr(before, "__self__", None) is self._loop:
-            # uvloop's own, which notes the signal for the handler that was added to the loop.
+        if self._is_the_loops(before):
             before(number, frame)
             self._loop.call_soon_threadsafe(self._begin, None)
         else:
             self._loop.call_soon_threadsafe(self._begin, partial(before, number, frame))
 
+    def _is_the_loops(self, handler: Callable[[int, FrameType | None], Any]) -> bool:
+        """Tell whether a handler is there because one was added to the loop: uvloop's own, or asyncio's, a dummy."""
+        return getattr(handler, "__self__", None) is self._loop or (
+            isinstance(handler, FunctionType) and handler.__module__.startswith("asyncio.")
+        )
+
     def _begin(self, afterwards: Callable[[], Any] | None) -> None:
-        self._task = self._loop.create_task(self._work())
+        self._first()
+        if afterwards is None:
+            # What was added to the loop is called after this, in the order in which the loop was told.
+            time.sleep(_HOLD)
+        self._task = self._loop.create_task(self._finish())
         # In a callback and not in the task: a handler may raise KeyboardInterrupt, which is to leave the loop.
         self._task.add_done_callback(lambda _: self._end(afterwards))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,8 @@ from pydantic_core import from_json, to_json
 from prefsync.errors import FieldError, MalformedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pydantic import JsonValue
 
 __all__ = [
@@ -28,6 +31,7 @@ __all__ = [
     "digestible",
     "encode",
     "equal",
+    "is_too_deep",
     "parse",
     "pointer",
     "problems_in",
@@ -49,8 +53,12 @@ MAX_ERRORS: Final = 1_000
 _INTEGER_DIGITS: Final = 20
 _LONGEST_STEP: Final = 256
 
-_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_BRACKETS = re.compile(r"[\[\]{}]")
+# A string, or a bracket outside of one. A string without an end is one up to the end of the text: were it none, the
+# search would begin again at each quotation mark in it, which takes minutes where there are many (after backslashes).
+_TOKENS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+
+# Stands for what was cut out; a text that has it by itself is refused.
+_CUT: Final = "-Infinity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,28 +82,38 @@ class Limits:
     fields: int = 1_024
 
 
-def parse(body: bytes) -> JsonValue:
+def parse(body: bytes, *, cuts: bool = False) -> JsonValue:
     """Read a JSON text strictly.
+
+    Args:
+        body: The text.
+        cuts: Whether only that part of a text is left out which is nested too deep to be worth building, so that the
+            rest can be read; else it stands for the whole.
 
     Raises:
         MalformedError: The text is no UTF-8, starts with a BOM, is no JSON (RFC 8259), repeats a member's name or
             holds ``NaN`` or ``Infinity``.
         InvalidPreferencesError: Never; what JSON allows and prefsync does not is for :func:`problems_in`.
     """
+    is_shallow = body.count(b"[") + body.count(b"{") <= _PARSED_DEPTH
+    compact = _parse_compact(body) if is_shallow else None
+    if compact is not None:
+        return compact
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise MalformedError(f"the body is not UTF-8 (byte {error.start})") from None
     if text.startswith("\ufeff"):
         raise MalformedError("the body starts with a byte order mark; send UTF-8 without one")
-    if text.count("[") + text.count("{") <= _PARSED_DEPTH:
-        compact = _parse_compact(body)
-        if compact is not None:
-            return compact
-    elif _depth(text) > _PARSED_DEPTH:
-        return _TooDeep()
+    decoder = _DECODER
+    if not is_shallow:
+        text, count = _shallow(text)
+        if count and not cuts:
+            return _TooDeep()
+        if count:
+            decoder = _decoder_of_cuts(count)
     try:
-        value: JsonValue = _DECODER.decode(text)
+        value: JsonValue = decoder.decode(text)
     except json.JSONDecodeError as error:
         raise MalformedError(
             f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
@@ -119,24 +137,47 @@ class _TooDeep(list[Any]):
     """Stands for a well-bracketed text that is nested too deep to be worth building."""
 
 
-def _depth(text: str) -> int:
-    """Return how deep a text nests; a text whose brackets do not pair is malformed.
+def is_too_deep(value: JsonValue) -> bool:
+    """Tell whether :func:`parse` has put this in place of a text that nests too deep, whatever that is."""
+    return isinstance(value, _TooDeep)
 
-    Done without recursion, because the interpreter's own parser gives up by ``RecursionError`` at a depth that depends
-    on its version and on the caller's stack.
+
+def _shallow(text: str) -> tuple[str, int]:
+    """Return a text without what nests too deep, and how often something was cut out of it.
+
+    A text whose brackets do not pair is malformed. Done without recursion, because the interpreter's own parser gives up
+    by ``RecursionError`` at a depth that depends on its version and on the caller's stack.
     """
-    deepest = 0
+    kept: list[str] = []
+    end = begin = 0
     open_brackets: list[str] = []
-    for match in _BRACKETS.finditer(_STRINGS.sub('""', text)):
-        bracket = match.group()
-        if bracket in "[{":
-            open_brackets.append("]" if bracket == "[" else "}")
-            deepest = max(deepest, len(open_brackets))
-        elif not open_brackets or open_brackets.pop() != bracket:
-            raise MalformedError("the body is not JSON: its brackets do not pair")
+    for match in _TOKENS.finditer(text):
+        found = match[0]
+        if found in {"[", "{"}:
+            open_brackets.append("]" if found == "[" else "}")
+            if len(open_brackets) == _PARSED_DEPTH + 1:
+                begin = match.start()
+        elif found in {"]", "}"}:
+            if not open_brackets or open_brackets.pop() != found:
+                raise MalformedError("the body is not JSON: its brackets do not pair")
+            if len(open_brackets) == _PARSED_DEPTH:
+                kept += text[end:begin], _CUT
+                end = match.end()
     if open_brackets:
         raise MalformedError("the body is not JSON: it ends inside an array or an object")
-    return deepest
+    return "".join((*kept, text[end:])), len(kept) // 2
+
+
+def _decoder_of_cuts(count: int) -> json.JSONDecoder:
+    """Return what reads a text out of which something was cut so many times."""
+    left = count
+
+    def constant(token: str) -> Any:
+        nonlocal left
+        left -= 1
+        return _TooDeep() if token == _CUT and left >= 0 else _no_constant(token)
+
+    return json.JSONDecoder(object_pairs_hook=_unique, parse_int=_integer, parse_constant=constant)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -202,10 +243,12 @@ def problems_in(value: JsonValue, limits: Limits | None = None, at: tuple[str, .
 class _Walk:
     """One look at a whole value. A class, because passing on what was found costs more than finding it."""
 
-    __slots__ = ("_limits", "found")
+    __slots__ = ("_limits", "_longest_name", "_longest_text", "found")
 
     def __init__(self, limits: Limits | None) -> None:
         self._limits = limits
+        self._longest_name = sys.maxsize if limits is None else limits.name
+        self._longest_text = sys.maxsize if limits is None else limits.string
         self.found: list[FieldError] = []
 
     def value(self, value: JsonValue, place: _Place, depth: int) -> None:
@@ -218,14 +261,19 @@ class _Walk:
         elif self._limits is not None and depth > self._limits.depth:
             self._refuse(place, "too_deep", f"at most {self._limits.depth} containers may be open at once")
         elif isinstance(value, dict):
-            for name, item in value.items():
-                self._name(name, (place, name))
-                self.value(item, (place, name), depth + 1)
+            self._members(value, place, depth)
         elif isinstance(value, _TooDeep):
             self._refuse(place, "too_deep", "this nests too deep")
         else:
             for index, item in enumerate(value):
                 self.value(item, (place, index), depth + 1)
+
+    def _members(self, members: dict[str, JsonValue], place: _Place, depth: int) -> None:
+        for name, item in members.items():
+            if name in FORBIDDEN_NAMES or not _is_plain(name, self._longest_name):
+                self._name(name, (place, name))
+            if not (isinstance(item, str) and _is_plain(item, self._longest_text)):
+                self.value(item, (place, name), depth + 1)
 
     def _number(self, value: float, place: _Place) -> None:
         if isinstance(value, int):
@@ -259,6 +307,15 @@ class _Walk:
             self.found.append(FieldError(_spell(place), code, detail))
 
 
+def _is_plain(text: str, limit: int) -> bool:
+    """Tell at once of nearly every text that nothing is wrong with it."""
+    return text.isascii() and len(text) <= limit and "\x00" not in text
+
+
+# Types whose values are in canonical form whatever they are; asked first, because most values are of one.
+_CANONICAL: Final = frozenset({str, bool, type(None)})
+
+
 def canonical(value: Any) -> Any:
     """Return a value in the one form that every repository gives back.
 
@@ -266,21 +323,23 @@ def canonical(value: Any) -> Any:
     as: PostgreSQL's jsonb reorders members, drops the sign of zero and prints ``1e22`` as 23 digits, and
     one state must have one text.
     """
-    if isinstance(value, str) or value is None or isinstance(value, bool):  # the commonest first
+    if type(value) in _CANONICAL:
         return value
     if isinstance(value, dict):
-        return {name: canonical(value[name]) for name in sorted(value)}
+        return {
+            name: item if type(item := value[name]) in _CANONICAL else canonical(item)
+            for name in sorted(value)
+        }
     if isinstance(value, list | tuple):
-        return [canonical(item) for item in value]
+        return [item if type(item) in _CANONICAL else canonical(item) for item in value]
     if isinstance(value, int) and not -MAX_INTEGER <= value <= MAX_INTEGER:
         return float(value)
     # turns -0.0 into 0.0 and leaves every other double alone
     return value + 0.0 if isinstance(value, float) else value
 
 
-def encode(value: Any) -> bytes:
-    """Write compact UTF-8 JSON."""
-    return to_json(value)
+encode: Final[Callable[[Any], bytes]] = to_json
+"""Write compact UTF-8 JSON."""
 
 
 def decode(text: str | bytes) -> Any:

@@ -1,70 +1,74 @@
-"""One mount's parts, built from settings or handed in, opened and closed together."""
+"""Everything behind one mount: put together, opened and closed together, and looked after while it is open."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import multiprocessing
-import os
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
 
-from prefsync.adapters.memory import MemoryCache, MemoryNotifier, MemoryRateLimiter, MemoryTickets
+from prefsync.adapters.memory import MemoryCache, MemoryNotifier
 from prefsync.caching import CachedDocuments
 from prefsync.clock import Clock, SystemClock
-from prefsync.errors import ConfigurationError, UnavailableError
+from prefsync.containing import ContainedCache, ContainedNotifier
+from prefsync.document import Document
+from prefsync.errors import ConfigurationError
 from prefsync.feed import ChangeFeed
+from prefsync.forks import keep_for_ever
 from prefsync.handle import PreferencesHandle
+from prefsync.health import Health, Pulse
 from prefsync.http.admission import Admission
 from prefsync.http.handlers import PreferencesApi
+from prefsync.http.https import HttpsOnly
 from prefsync.http.options import ApiOptions
+from prefsync.http.quotas import Quotas
+from prefsync.http.reading import RENDERED_BYTES
 from prefsync.hub import Hub
+from prefsync.near import NearCache
+from prefsync.parts import (
+    Parts,
+    build_cache,
+    build_limiters,
+    build_link,
+    build_notifier,
+    build_postgres_notifier,
+    build_repository,
+    build_telemetry,
+    build_tickets,
+    refuse_cluster,
+)
 from prefsync.polling import LongPolls
+from prefsync.ports import CacheEntry
 from prefsync.relay import Relay
 from prefsync.resilience import Guard
-from prefsync.schema import PreferencesModel, Schema
+from prefsync.schema import PreferencesModel, Schema, listed
 from prefsync.service import PreferenceService
-from prefsync.session import Sessions
+from prefsync.sessions import Sessions
 from prefsync.settings import Settings
+from prefsync.transactions import Transactions
+from prefsync.trimming import Trimmer
+from prefsync.verifiers import build_resource, build_verifier
+from prefsync.workers import is_one_of_several
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Collection, Iterable
+    from contextlib import AbstractAsyncContextManager
 
-    from prefsync.adapters.postgres import PostgresNotifier
-    from prefsync.adapters.redis import RedisClusterLink, RedisLink
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+
     from prefsync.document import Subject
-    from prefsync.ports import (
-        ChangeNotifier,
-        PreferenceCache,
-        PreferenceRepository,
-        RateLimiter,
-        TicketStore,
-        TokenVerifier,
-    )
     from prefsync.socketio import SocketIo
     from prefsync.strictjson import Limits
+    from prefsync.transactions import TransactionPreferences
 
-__all__ = ["Health", "Parts", "Runtime"]
+__all__ = ["Runtime"]
 
 logger = logging.getLogger("prefsync")
 
 # Seconds that one call to the repository may take, the wait for a free connection included.
 _DATABASE_LIMIT: Final = 5.0
-
-# Seconds between two looks at whether the database answers; reads from the cache do not find out by themselves.
-_PULSE: Final = 1.0
-
-# Seconds between two rounds of trimming, and what they leave: claimed keys for a day (protocol.md, "Retries"), changes
-# for as long as a client that comes back from a holiday may want to catch up.
-_TRIM_EVERY: Final = 600.0
-_TRIM_PAUSE: Final = 0.1
-_REQUESTS_KEPT_MS: Final = 24 * 3_600 * 1_000
-_CHANGES_KEPT_MS: Final = 30 * 24 * 3_600 * 1_000
-_TRIM_BATCH: Final = 1_000
 
 # Seconds until background work that failed begins again.
 _FAILED_PAUSE: Final = 1.0
@@ -75,53 +79,6 @@ _FLUSH: Final = 0.25
 
 # Seconds that open streams have to end when the app stops.
 _FAREWELL_LIMIT: Final = 3.0
-
-
-class Parts:
-    """Adapters that the host builds by hand instead of naming them by settings; each may be left out.
-
-    Args:
-        repository: Where documents are kept.
-        cache: What repeats them.
-        notifier: Who tells the other processes.
-        limiter: Who counts requests.
-        verifier: Who verifies tokens.
-        tickets: Where one-time tickets for streams are kept.
-    """
-
-    def __init__(
-        self,
-        *,
-        repository: PreferenceRepository | None = None,
-        cache: PreferenceCache | None = None,
-        notifier: ChangeNotifier | None = None,
-        limiter: RateLimiter | None = None,
-        verifier: TokenVerifier | None = None,
-        tickets: TicketStore | None = None,
-    ) -> None:
-        self.repository = repository
-        self.cache = cache
-        self.notifier = notifier
-        self.limiter = limiter
-        self.verifier = verifier
-        self.tickets = tickets
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """How one process stands, as far as it knows.
-
-    Attributes:
-        database: Whether the database answered when it was last asked, within about a second.
-        notifier: Whether changes by other processes are heard of at once; where not, within about 2 s.
-        sessions: Open streams.
-        draining: Whether new streams are refused, because the process is to end.
-    """
-
-    database: bool
-    notifier: bool
-    sessions: int
-    draining: bool
 
 
 class Runtime:
@@ -136,6 +93,9 @@ class Runtime:
         authenticates: Whether tokens are verified here; else the host's own authentication says who calls.
         socketio: Whether Socket.IO is served too.
         clock: For tests.
+
+    Attributes:
+        resource: What clients are told about where to get a token (RFC 9728), where ``PREFSYNC_RESOURCE_URL`` is set.
 
     Raises:
         ConfigurationError: Something cannot work as it was set up; nothing was opened.
@@ -153,52 +113,93 @@ class Runtime:
         socketio: bool = False,
         clock: Clock | None = None,
     ) -> None:
+        models = listed(models)
+        self._arguments = {name: value for name, value in locals().items() if name != "self"}
         self.schema = Schema(models)
         self.settings = settings or Settings.from_environment()
         parts = parts or Parts()
         clock = clock or SystemClock()
-        self._link = link = _link(self.settings)
-        self.repository = _repository(self.settings) if parts.repository is None else parts.repository
-        self.cache = _cache(self.settings, link, clock) if parts.cache is None else parts.cache
-        self._postgres = _postgres_notifier(self.settings, clock) if parts.notifier is None else None
-        self.notifier = self._postgres or _notifier(link) if parts.notifier is None else parts.notifier
-        self.limiter = _limiter(self.settings, link, clock) if parts.limiter is None else parts.limiter
+        self._link = link = build_link(self.settings)
+        self.repository = build_repository(self.settings) if parts.repository is None else parts.repository
+        self.cache = build_cache(self.settings, link, clock) if parts.cache is None else parts.cache
+        self._postgres = build_postgres_notifier(self.settings, clock) if parts.notifier is None else None
+        self.notifier = self._postgres or build_notifier(link) if parts.notifier is None else parts.notifier
+        # What the host hands in may be its own, and raise what nobody thought of.
+        cache = self.cache if parts.cache is None else ContainedCache(self.cache)
+        notifier = self.notifier if parts.notifier is None else ContainedNotifier(self.notifier)
+        self.limiter, self.operation_limiters = build_limiters(self.settings, link, clock, parts)
         self.verifier = parts.verifier
         if authenticates and self.verifier is None:
-            self.verifier = _verifier(self.settings, clock)
-        self.tickets = _tickets(link, self.repository, clock) if parts.tickets is None else parts.tickets
+            self.verifier = build_verifier(self.settings, clock)
+        self.tickets = build_tickets(link, self.repository, clock) if parts.tickets is None else parts.tickets
         self._clock = clock
+        self.telemetry = build_telemetry(self.settings, clock) if parts.telemetry is None else parts.telemetry
         self._database = Guard("database", _DATABASE_LIMIT, clock)
-        documents = CachedDocuments(self.repository, self.cache, self._database)
+        # Half of its bytes for documents, half for what is rendered of them.
+        half = self.settings.near_cache // 2
+        near = NearCache(half, self.settings.cache_ttl, clock) if half else None
+        documents = CachedDocuments(self.repository, cache, self._database, near, self.telemetry)
         self.service = PreferenceService(
-            self.schema, self.repository, documents, self.notifier, self._database, limits=limits, clock=clock
+            self.schema,
+            self.repository,
+            documents,
+            notifier,
+            self._database,
+            limits=limits,
+            clock=clock,
+            telemetry=self.telemetry,
         )
         self._relay = Relay(
             self.repository,
-            self.cache,
+            cache,
             documents,
-            self.notifier,
+            notifier,
             self._database,
             clock,
             shared=not self._is_local(),
-            untold=self.service.untold,
+            untold=self.service.announcer.untold,
+            telemetry=self.telemetry,
         )
         options = options or ApiOptions()
         feed = ChangeFeed(self.service, self.repository, self._database)
-        self.hub = Hub(self.notifier, self.repository, feed, self.service, self._database, clock)
+        self.transactions = Transactions(self.service, self.repository, clock)
+        self.hub = Hub(
+            notifier, self.repository, feed, self.service, self._database, clock, near, self.telemetry
+        )
+        self._trimmer = Trimmer(self.repository, self._database, clock)
+        self._pulse = Pulse(self._database, self.repository, cache, self.hub, self._relay, clock)
         self.sessions = Sessions(
             self.hub,
             clock,
             most=self.settings.max_sessions,
             most_per_subject=self.settings.max_sessions_per_subject,
         )
+        self.hub.on_erased = self._erased
         self._polls = LongPolls(self.hub, feed, clock)
-        admission = Admission(self.verifier, self.limiter, self.tickets, clock)
+        self.resource = build_resource(self.settings, options)
+        admission = Admission(
+            self.verifier,
+            Quotas.of(self.limiter, self.operation_limiters),
+            self.tickets,
+            clock,
+            None if self.resource is None else self.resource.metadata_url,
+            self.telemetry,
+        )
         self.api = PreferencesApi(
-            self.service, self._polls, self.sessions, admission, clock, options, self.settings.allowed_origins
+            self.service,
+            self._polls,
+            self.sessions,
+            admission,
+            clock,
+            options,
+            self.settings.allowed_origins,
+            HttpsOnly(self.settings.hsts_max_age) if self.settings.require_https else None,
+            half or RENDERED_BYTES,
         )
         self._socket_io = self.api.socket_io = _socket_io(self.api) if socketio else None
         self._users = 0
+        self._is_abandoned = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = anyio.Lock()
         self._stack = AsyncExitStack()
 
@@ -207,18 +208,69 @@ class Runtime:
         """Whether its parts are open."""
         return self._users > 0
 
+    def remade(self, **changes: Any) -> Runtime:
+        """Return another one, made of the same arguments but for those given: for tests of a host's app."""
+        return Runtime(**{**self._arguments, **changes})
+
     def handle(self, subject: Subject) -> PreferencesHandle:
         """Return a subject's typed handle."""
         return PreferencesHandle(self.service, subject)
 
+    def within(
+        self, transaction: AsyncSession | AsyncConnection | async_scoped_session[Any]
+    ) -> AbstractAsyncContextManager[TransactionPreferences]:
+        """Read and write preferences inside a transaction of the host's: with its rows, or not at all.
+
+        ``async with prefsync.within(session) as preferences: await preferences.of("anna").update(Appearance, ...)``.
+        The host commits, in the block or after it. Then the cache and everybody's sessions are told, which ``commit``
+        waits for.
+
+        Args:
+            transaction: A session or connection of SQLAlchemy's, in the database that preferences are kept in.
+
+        Raises:
+            ConfigurationError: It is none, or in another database.
+        """
+        return self.transactions.within(transaction)
+
     def health(self) -> Health:
         """Return how this process stands, for a readiness probe say. Asks nobody, and takes no time."""
         return Health(
-            database=self.is_open and not self._database.breaker.is_failing,
+            database=self.is_open and self._pulse.has_database,
             notifier=self.hub.is_listening,
             sessions=len(self.sessions),
             draining=self.sessions.is_draining,
+            parts=self._pulse.parts() if self.is_open else {},
         )
+
+    def revoke(
+        self,
+        *,
+        token: str | None = None,
+        token_id: str | None = None,
+        subject: Subject | None = None,
+        until: float | None = None,
+    ) -> None:
+        """Refuse tokens from now on, and end the streams that they have opened: in this process, so call it in each.
+
+        A ticket that was issued before may still open a stream for the minute that it lives.
+
+        Args:
+            token: A token.
+            token_id: The ``jti`` of one.
+            subject: Whose tokens: all that were issued until now, and those that do not say when (``iat``).
+            until: When the last of them expires, in seconds since 1970; a day from now where left out.
+
+        Raises:
+            ConfigurationError: Tokens are verified by something that cannot be told.
+        """
+        revoked: Collection[str] = ()
+        if self.verifier is not None:
+            revoke = getattr(self.verifier, "revoke", None)
+            if revoke is None:
+                raise ConfigurationError("what verifies tokens here has no revoke(): see RevokingVerifier")
+            revoked = revoke(token=token, token_id=token_id, subject=subject, until=until) or ()
+        self.sessions.end(subject, revoked)
 
     def drain(self) -> None:
         """Say farewell to all streams and answer all long polls; new streams are refused from now on.
@@ -240,7 +292,24 @@ class Runtime:
         if has_streams:
             await anyio.sleep(_FLUSH)
 
+    def abandon(self) -> None:
+        """Forget, in a forked process, everything that was opened in its parent, and close nothing.
+
+        For ``os.register_at_fork(after_in_child=...)``. This runtime is of no use here any more; what it held is kept
+        for ever, because to let go of it would reach the parent. Parts that the host handed over can be opened again,
+        by another runtime made of the same arguments.
+        """
+        self._is_abandoned = True
+        keep_for_ever(self, self._loop, asyncio.all_tasks(self._loop) if self._loop else None)
+        limiters = (self.limiter, *self.operation_limiters.values())
+        for part in (self.repository, self.cache, self.notifier, *limiters, self.tickets, self.verifier):
+            abandon = getattr(part, "abandon", None)
+            if abandon is not None:
+                abandon()
+
     async def __aenter__(self) -> Self:
+        if self._is_abandoned:
+            raise RuntimeError("this was opened before the process was forked: make a new one here")
         async with self._opening:
             if self._users == 0:
                 await self._open()
@@ -254,7 +323,7 @@ class Runtime:
                 await self._stack.aclose()
 
     async def _open(self) -> None:
-        if _is_one_of_several_workers() and self._is_local():
+        if is_one_of_several() and self._is_local():
             logger.warning(
                 "this process seems to be one of several, but cache, notifier and limits are its own:"
                 " set PREFSYNC_REDIS_URL, or changes made by another worker are seen about a second late and limits"
@@ -270,6 +339,7 @@ class Runtime:
                 self.cache,
                 self.notifier,
                 self.limiter,
+                *self.operation_limiters.values(),
                 self.tickets,
                 self.verifier,
                 self._socket_io,
@@ -277,13 +347,21 @@ class Runtime:
                 if part is not None and hasattr(part, "__aenter__"):
                     await stack.enter_async_context(part)
             if self._link is not None:
-                await _refuse_cluster(self._link)
+                await refuse_cluster(self._link)
+            await stack.enter_async_context(self.transactions)
             # A task of its own: whoever closes may be another task than the one that opened.
             self.sessions.is_draining = self._polls.is_draining = False
+            self._loop = asyncio.get_running_loop()
             background = asyncio.create_task(self._work(), name="prefsync")
             stack.push_async_callback(_end, background)
             stack.push_async_callback(self.drained)
             self._stack = stack.pop_all()
+
+    def _erased(self, subject: Subject, version: int) -> None:
+        self.sessions.end(subject)
+        self.service.documents.forget(subject, version)
+        if isinstance(self.cache, MemoryCache):  # which only this process can tell
+            self.cache.keep(subject, CacheEntry(version, Document(floor=version).encode()))
 
     async def _work(self) -> None:
         async with anyio.create_task_group() as tasks:
@@ -291,39 +369,13 @@ class Runtime:
                 self.hub.run,
                 self.sessions.run,
                 self._relay.run,
-                self._feel_the_pulse,
-                self._trim,
+                self._pulse.run,
+                self._trimmer.run,
             ):
                 tasks.start_soon(_again_and_again, work)
 
     def _is_local(self) -> bool:
         return isinstance(self.cache, MemoryCache) or isinstance(self.notifier, MemoryNotifier)
-
-    async def _feel_the_pulse(self) -> None:
-        """Find out that the database is away, or back, while nobody asks it for anything."""
-        while True:
-            await anyio.sleep(_PULSE)
-            try:
-                await self._database(self.repository.ping())
-            except UnavailableError:
-                logger.debug("the database does not answer")
-
-    async def _trim(self) -> None:
-        """Forget old changes and claimed keys, a little at a time."""
-        while True:
-            now = self._clock.now()
-            try:
-                removed = await self._database(
-                    self.repository.trim(
-                        changes_before=now - _CHANGES_KEPT_MS,
-                        requests_before=now - _REQUESTS_KEPT_MS,
-                        limit=_TRIM_BATCH,
-                    )
-                )
-            except UnavailableError:
-                logger.debug("old changes could not be trimmed; tried again later")
-                removed = 0
-            await anyio.sleep(_TRIM_PAUSE if removed else _TRIM_EVERY)
 
 
 async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
@@ -342,108 +394,7 @@ async def _end(task: asyncio.Task[None]) -> None:
         await task
 
 
-def _is_one_of_several_workers() -> bool:
-    """Guess whether a server started more processes like this one; servers do not tell.
-
-    uvicorn, granian and hypercorn start workers by multiprocessing; gunicorn names itself in the environment.
-    """
-    if multiprocessing.parent_process() is not None:
-        return True
-    workers = os.environ.get("WEB_CONCURRENCY", "1")
-    return workers.isdigit() and int(workers) > 1
-
-
-def _link(settings: Settings) -> RedisLink | RedisClusterLink | None:
-    if settings.redis_url is None:
-        return None
-    from prefsync.adapters.redis import RedisClusterLink, RedisLink  # only where Redis is used
-
-    is_cluster = settings.redis_url.partition("://")[0].endswith("+cluster")
-    return (RedisClusterLink if is_cluster else RedisLink)(settings.redis_url, prefix=settings.redis_prefix)
-
-
-async def _refuse_cluster(link: RedisLink | RedisClusterLink) -> None:
-    from prefsync.adapters.redis import RedisClusterLink
-    from prefsync.adapters.redis.nodes import refuse_cluster
-
-    if not isinstance(link, RedisClusterLink):
-        await refuse_cluster(link)
-
-
-def _repository(settings: Settings) -> PreferenceRepository:
-    from prefsync.adapters.sqlalchemy import SqlAlchemyRepository
-
-    return SqlAlchemyRepository(settings.database_url, pool_size=settings.pool_size)
-
-
-def _cache(settings: Settings, link: RedisLink | RedisClusterLink | None, clock: Clock) -> PreferenceCache:
-    if link is None:
-        return MemoryCache(settings.cache_ttl, clock=clock)
-    from prefsync.adapters.redis import RedisCache
-
-    return RedisCache(link, settings.cache_ttl)
-
-
-def _postgres_notifier(settings: Settings, clock: Clock) -> PostgresNotifier | None:
-    if settings.notifier_url is None:
-        return None
-    from prefsync.adapters.postgres import PostgresNotifier
-
-    return PostgresNotifier(settings.notifier_url, clock=clock)
-
-
-def _notifier(link: RedisLink | RedisClusterLink | None) -> ChangeNotifier:
-    if link is None:
-        return MemoryNotifier()
-    from prefsync.adapters.redis import RedisClusterLink, RedisClusterNotifier, RedisNotifier
-
-    return RedisClusterNotifier(link) if isinstance(link, RedisClusterLink) else RedisNotifier(link)
-
-
-def _limiter(settings: Settings, link: RedisLink | RedisClusterLink | None, clock: Clock) -> RateLimiter:
-    if link is None:
-        return MemoryRateLimiter(settings.rate_limit, clock)
-    from prefsync.adapters.limits import LimitsRateLimiter
-
-    return LimitsRateLimiter(settings.rate_limit, link, clock)
-
-
-def _tickets(
-    link: RedisLink | RedisClusterLink | None, repository: PreferenceRepository, clock: Clock
-) -> TicketStore:
-    if link is not None:
-        from prefsync.adapters.redis import RedisTickets
-
-        return RedisTickets(link)
-    if find_spec("sqlalchemy") is not None:
-        from prefsync.adapters.sqlalchemy import SqlAlchemyRepository, SqlAlchemyTickets
-
-        if isinstance(repository, SqlAlchemyRepository):
-            return SqlAlchemyTickets(repository, clock)
-    return MemoryTickets(clock)
-
-
 def _socket_io(api: PreferencesApi) -> SocketIo:
     from prefsync.socketio import SocketIo  # only where it is asked for
 
     return SocketIo(api.sockets)
-
-
-def _verifier(settings: Settings, clock: Clock) -> TokenVerifier:
-    if settings.jwt_key is None:
-        raise ConfigurationError(
-            "PREFSYNC_JWT_KEY is not set, so no token can be verified; set a shared secret"
-            ' (python -c "import secrets; print(secrets.token_urlsafe(48))") or a public key,'
-            " or hand over your own authentication"
-        )
-    from prefsync.adapters.jwt import JwtVerifier
-
-    return JwtVerifier(
-        settings.jwt_key,
-        algorithms=settings.jwt_algorithms,
-        issuer=settings.jwt_issuer,
-        audience=settings.jwt_audience,
-        leeway=settings.jwt_leeway,
-        tenant_claim=settings.jwt_tenant_claim,
-        clock=clock,
-    )

@@ -1,11 +1,14 @@
 """A way past the host's routing, for requests that have been through it once.
 
 FastAPI looks for the route of each request anew and stacks up contexts for dependencies and files on the way, which
-costs more than a cached read. What it found stays true as long as nobody changes the routes.
+costs more than a cached read; a WebSocket or a stream holds them, some 5 KiB, for as long as it lasts, and what is sent
+on a stream passes through each of them. What it found stays true
+as long as nobody changes the routes.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from fastapi import routing
@@ -14,12 +17,12 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
 from prefsync_fastapi.openapi import DocumentedRoute
-from prefsync_fastapi.translate import send_response
+from prefsync_fastapi.translate import STARTED, send_response
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Iterator
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from prefsync.http import HttpResponse
 
@@ -29,7 +32,24 @@ __all__ = ["Shortcut", "learn", "raise_failure"]
 _PASSED_BY: Final = "prefsync_shortcut"
 _FAILURE: Final = "prefsync_failure"
 
+# Types of ASGI scopes that may pass by, and what stands for the method of WebSockets, which have none.
+_PASSING: Final = frozenset({"http", "websocket"})
+_NO_METHOD: Final = ""
+
 _MOST_WAYS: Final = 10_000
+
+# Where the middlewares of every app are from. They see to what goes wrong, and that is raised again behind them.
+_ERROR_HANDLING: Final = frozenset(
+    {
+        "fastapi._body_limit",
+        "fastapi.telemetry._asgi",
+        "starlette.middleware.errors",
+        "starlette.middleware.exceptions",
+    }
+)
+
+# Where the middleware is from that stands between those and the routing.
+_CLOSING_FILES: Final = "fastapi.middleware.asyncexitstack"
 
 # What the router leaves in a scope for those who look at it afterwards: metrics and traces go by route.
 _LEFT_BY_ROUTER: Final = ("router", "route", "endpoint", "path_params")
@@ -68,41 +88,48 @@ class Destination(Protocol):
         """Answer a request."""
         ...
 
+    def connect(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve a WebSocket until it ends."""
+        ...
+
 
 class Shortcut:
-    """Stands behind the host's middlewares and before the app's routing.
+    """Stands behind the host's middlewares and before the app's routing; before all of the app where it has none.
 
     Args:
         host: The app.
-        app: What comes after this; named as Starlette's own middlewares name it.
+        passed: What comes after this and before the routing, in order.
 
     Attributes:
         host: The app.
-        app: What comes after this.
+        app: What comes after this; named as Starlette's own middlewares name it.
     """
 
-    def __init__(self, host: Any, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, host: Any, passed: list[Any]) -> None:
+        self.app: ASGIApp = passed[0]
         self.host = host
+        self._passed = list(pairwise([self, *passed, host.router]))
         self._ways: dict[_Key, tuple[Destination, dict[str, Any]]] = {}
         self._known: list[tuple[list[BaseRoute], list[BaseRoute]]] = []
 
     @classmethod
     def add_to(cls, host: Any) -> None:
         """Put one into an app that has built its middlewares, if they are as expected and it has none yet."""
-        holder = host.middleware_stack
-        while holder is not None:
-            inner = getattr(holder, "app", None)
-            if isinstance(inner, cls):
-                return
-            if type(inner) is ExceptionMiddleware:
-                holder.app = cls(host, inner)
-                return
-            holder = inner
+        layers = _layers(host)
+        last = len(layers) - 1
+        while last >= 0 and type(layers[last]).__module__ == _CLOSING_FILES:
+            last -= 1
+        # The host may have others of the kind before its own middlewares: the last one is the app's.
+        if last < 0 or type(layers[last]) is not ExceptionMiddleware or any(type(at) is cls for at in layers):
+            return
+        if all(type(layer).__module__ in _ERROR_HANDLING for layer in layers[: last + 1]):
+            host.middleware_stack = cls(host, layers)
+        else:
+            layers[last - 1].app = cls(host, layers[last:])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as ASGI apps do, one way or the other."""
-        if scope["type"] != "http":
+        if scope["type"] not in _PASSING:
             await self.app(scope, receive, send)
             return
         key = _key(scope)
@@ -113,15 +140,23 @@ class Shortcut:
             return
         scope.update(way[1])
         try:
-            response = await way[0].answer(scope, receive)
-        except Exception as error:  # noqa: BLE001  # it is raised again where the host's handlers see it
-            scope[_FAILURE] = error
-            await self.app(scope, receive, send)
-            return
-        await send_response(response, scope, receive, send)
+            if scope["type"] == "websocket":
+                await way[0].connect(scope, receive, send)
+                return
+            await send_response(await way[0].answer(scope, receive), scope, receive, send)
+        except Exception as error:
+            scope[_FAILURE] = error  # it is raised again where the host's handlers see it
+            if not scope.get(STARTED):
+                await self.app(scope, receive, send)
+                return
+            await self.app(scope, receive, _nowhere)
+            raise
 
     def _is_open(self, scope: Scope) -> bool:
         """Tell whether a request would still be routed as the one before it."""
+        for layer, following in self._passed:
+            if layer.app is not following:  # somebody has put another one in between
+                return False
         for routes, known in self._known:
             if routes != known:
                 self._ways.clear()
@@ -157,15 +192,33 @@ def learn(scope: Scope, destination: Any) -> None:
         Shortcut.add_to(scope["app"])
 
 
-def raise_failure(scope: Scope) -> None:
+async def raise_failure(scope: Scope, send: Send) -> None:
     """Raise what was raised on the shortcut, for the host's exception handlers."""
     failure: Exception | None = scope.pop(_FAILURE, None)
-    if failure is not None:
-        raise failure
+    if failure is None:
+        return
+    if scope.get(STARTED):  # by which those on the way out know that they can answer nothing any more
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+    raise failure
+
+
+async def _nowhere(message: Message) -> None:
+    """Take what is said after a response has begun."""
+    del message
+
+
+def _layers(host: Any) -> list[Any]:
+    """Return an app's middlewares, the outermost one first; none where they do not lead to its router."""
+    layers: list[Any] = []
+    layer = host.middleware_stack
+    while layer is not None and layer is not host.router:
+        layers.append(layer)
+        layer = getattr(layer, "app", None)
+    return layers if layer is not None else []
 
 
 def _key(scope: Scope) -> _Key:
-    return scope["method"], scope["path"], scope.get("root_path", "")
+    return scope.get("method", _NO_METHOD), scope["path"], scope.get("root_path", "")
 
 
 def _routers(router: Any) -> Iterator[Any]:

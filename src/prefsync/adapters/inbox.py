@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections import deque
 from contextlib import asynccontextmanager
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import anyio
 import anyio.lowlevel
 
-from prefsync.ports import Announcement, Gap, Lost
+from prefsync.chance import between
+from prefsync.ports import Alive, Announcement, Gap, Lost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -52,9 +52,17 @@ class Inbox:
     Args:
         read: Makes an announcement of a message when it is taken; ``None`` passes it over.
         bound: Bytes.
+        has_pulse: Whether the reader wants to be told up to when all has arrived.
     """
 
-    def __init__(self, read: Callable[[Any], Announcement | None], bound: int = _BOUND) -> None:
+    def __init__(
+        self,
+        read: Callable[[Any], Announcement | None],
+        bound: int = _BOUND,
+        *,
+        has_pulse: bool = False,
+    ) -> None:
+        self._has_pulse = has_pulse
         self._read = read
         self._bound = bound
         self._waiting: deque[tuple[Any, int]] = deque()
@@ -98,6 +106,15 @@ class Inbox:
             self._waiting.append((Gap(), 0))
             self._arrived.set()
 
+    def alive(self, at: float) -> None:
+        """Tell that all that was published before a moment has been put."""
+        if self._is_lost or not self._has_pulse:
+            return
+        if self._waiting and isinstance(self._waiting[-1][0], Alive):
+            self._waiting.pop()
+        self._waiting.append((Alive(at), 0))
+        self._arrived.set()
+
     async def settled(self) -> None:
         """Return when it is known whether there is a link, which after a while is a no."""
         with anyio.move_on_after(_ENTER_LIMIT):
@@ -114,7 +131,7 @@ class Inbox:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Announcement | Lost | Gap:
+    async def __anext__(self) -> Announcement | Lost | Gap | Alive:
         self._taken += 1
         if self._taken % _AT_ONCE == 0:
             await anyio.lowlevel.checkpoint()
@@ -124,6 +141,8 @@ class Inbox:
                 self._size -= size
                 if isinstance(message, Lost | Gap):
                     self._told_lost = isinstance(message, Lost)
+                    return message
+                if isinstance(message, Alive):
                     return message
                 announcement = self._read(message)
                 if announcement is not None:
@@ -185,5 +204,5 @@ async def kept_up(
         log = logger.debug if is_down else logger.warning
         log("the subscription to %s was lost (%s); connecting again", server, reason)
         is_down = True
-        await anyio.sleep(random.uniform(0, pause))  # noqa: S311  # spreads load, hides nothing
+        await anyio.sleep(between(0, pause))
         pause = min(pause * 2, _LONGEST_PAUSE)

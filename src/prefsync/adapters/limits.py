@@ -14,9 +14,9 @@ from hashlib import sha1
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from prefsync.adapters.memory import MemoryRateLimiter
-from prefsync.caching import Recent
 from prefsync.errors import MissingExtraError, UnavailableError
-from prefsync.ports import Permit, RateLimiter
+from prefsync.ports import Permit, ReadyRateLimiter
+from prefsync.recent import Recent
 
 try:
     from limits.aio.storage import MovingWindowSupport
@@ -37,7 +37,6 @@ logger = logging.getLogger("prefsync")
 # A process takes several permits at once where the limit is so high that this part of what is left does not
 # matter: from about 4,000 in a window on. Below, each request is counted by itself, and exactly the limit passes.
 _LEASED_PART: Final = 1 / 4096
-_LARGEST_LEASE: Final = 64
 
 # Seconds for which leased permits are good. The shared window is longer by as much, so that a permit that is used late
 # still leaves no window of the promised length with more requests than the limit.
@@ -89,8 +88,11 @@ class _Lease:
     reset_at: float
 
 
-class LimitsRateLimiter(RateLimiter):
+class LimitsRateLimiter(ReadyRateLimiter):
     """An exact moving window: no window of the rate's length ever sees more, and exactly the limit can pass.
+
+    From 4,096 in a window on, processes take permits in advance, and what they do not use within 5 s is lost: then a
+    little less than the limit can pass.
 
     While the shared storage does not answer, each process counts by itself: the limit then holds for each process.
 
@@ -129,18 +131,32 @@ class LimitsRateLimiter(RateLimiter):
         if self._link is not None:
             await self._link.__aexit__()
 
+    def abandon(self) -> None:
+        """Forget, in a forked process, the permits that its parent has taken: that uses them itself."""
+        self._leases.clear()
+        self._leasing.clear()
+
+    @property
+    def is_ready(self) -> bool:
+        return self._leases_permits
+
+    def take(self, key: str, cost: int = 1) -> Permit | None:
+        lease = self._leases.get(key)
+        if lease is None or lease.permits < cost or lease.expires <= (now := time.time()):
+            return None
+        lease.permits -= cost
+        remaining = lease.remaining + lease.permits
+        return Permit(allowed=True, remaining=remaining, reset_after=_left(lease.reset_at, now))
+
     async def acquire(self, key: str, cost: int = 1) -> Permit:
         if not self._leases_permits:
             return await self._count(key, cost)
-        now = time.time()
-        lease = self._leases.get(key)
-        if lease is not None and lease.permits >= cost and lease.expires > now:
-            lease.permits -= cost
-            remaining = lease.remaining + lease.permits
-            return Permit(allowed=True, remaining=remaining, reset_after=_left(lease.reset_at, now))
+        if (permit := self.take(key, cost)) is not None:
+            return permit
         if key in self._leasing:
             return await self._count(key, cost)
-        spare = min(_LARGEST_LEASE, int((lease.remaining if lease else self.rate.limit) * _LEASED_PART))
+        now, lease = time.time(), self._leases.get(key)
+        spare = int((lease.remaining if lease else self.rate.limit) * _LEASED_PART)
         self._leasing.add(key)
         try:
             permit = await self._count(key, cost + spare)

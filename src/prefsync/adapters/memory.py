@@ -7,13 +7,13 @@ import uuid
 from collections import OrderedDict, deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Self
 
 import anyio
 import anyio.lowlevel
 
 from prefsync.adapters.inbox import Inbox
-from prefsync.caching import Recent
 from prefsync.clock import Clock, SystemClock
 from prefsync.document import Document
 from prefsync.ports import (
@@ -21,20 +21,23 @@ from prefsync.ports import (
     CacheEntry,
     ChangeLog,
     ChangeNotifier,
+    Kept,
     LoggedRevision,
     Outcome,
     Permit,
     PreferenceCache,
     PreferenceRepository,
-    RateLimiter,
+    ReadyRateLimiter,
     TicketStore,
+    Trimmed,
 )
+from prefsync.recent import Recent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from prefsync.document import Change, Subject
-    from prefsync.ports import Announcement, Gap, Lost, Rate, RequestRecord, Write
+    from prefsync.ports import Alive, Announcement, Gap, Lost, Rate, RequestRecord, Write
 
 __all__ = ["MemoryCache", "MemoryNotifier", "MemoryRateLimiter", "MemoryRepository"]
 
@@ -42,6 +45,9 @@ __all__ = ["MemoryCache", "MemoryNotifier", "MemoryRateLimiter", "MemoryReposito
 # Bytes that count for an announcement that a subscription has not taken yet. Measuring each one would cost more than all
 # else that is done with it; at this size some 10,000 may wait.
 _ANNOUNCEMENT_SIZE: Final = 1_500
+
+# What an entry of the cache takes in memory beside its document, its subject included; measured.
+_ENTRY_BYTES: Final = 600
 
 
 class _InMemory:
@@ -92,7 +98,7 @@ class MemoryRepository(_InMemory, PreferenceRepository):
             if write.expected.revision == 0 and write.document.revision <= self._floor:
                 return Outcome.CONFLICT
             row.document = write.document
-            row.changes.append(write.change)
+            row.changes.extend(write.changes)
         if write.request is not None:
             row.requests[write.request.key] = write.request
         self._rows[subject] = row
@@ -117,6 +123,11 @@ class MemoryRepository(_InMemory, PreferenceRepository):
         row = self._rows.get(subject)
         return row.requests.get(key) if row else None
 
+    async def kept(self, subject: Subject) -> Kept:
+        await anyio.lowlevel.checkpoint()
+        row = self._rows.get(subject) or _Row()
+        return Kept(row.document, tuple(row.changes), tuple(row.requests.values()))
+
     async def erase(self, subject: Subject) -> int:
         await anyio.lowlevel.checkpoint()
         row = self._rows.pop(subject, None)
@@ -124,19 +135,25 @@ class MemoryRepository(_InMemory, PreferenceRepository):
             self._floor = max(self._floor, row.document.revision + 1)
         return self._floor
 
-    async def trim(self, *, changes_before: int, requests_before: int, limit: int) -> int:
+    async def trim(
+        self, *, changes_before: int, requests_before: int, limit: int, cursor: str = ""
+    ) -> Trimmed:
         await anyio.lowlevel.checkpoint()
-        old_changes = old_requests = 0
-        for row in self._rows.values():
+        passed, removed = int(cursor or 0), 0
+        for row in islice(self._rows.values(), passed, passed + limit):
             old = sum(change.revision < changes_before for change in row.changes[:-1])
-            old = min(old, limit - old_changes)
-            del row.changes[:old]
-            old_changes += old
             gone = [key for key, record in row.requests.items() if record.at < requests_before]
-            for key in gone[: limit - old_requests]:
+            left = limit - removed
+            del row.changes[: min(old, left)]
+            for key in gone[:left]:
                 del row.requests[key]
-                old_requests += 1
-        return old_changes + old_requests
+            removed += min(old, left) + min(len(gone), left)
+            if removed >= limit:
+                return Trimmed(removed, str(passed), has_more=True)
+            passed += 1
+        # At the end the next call begins anew: those who came first are written to as well as those who came last.
+        has_more = passed < len(self._rows)
+        return Trimmed(removed, str(passed) if has_more else "", has_more=has_more)
 
     async def trim_subject(self, subject: Subject, keep: int) -> int:
         await anyio.lowlevel.checkpoint()
@@ -173,7 +190,7 @@ class MemoryRepository(_InMemory, PreferenceRepository):
 
 
 class MemoryCache(_InMemory, PreferenceCache):
-    """Encoded documents, the last used ones within a bound in bytes.
+    """Encoded documents, those that were used not long ago, within a bound in bytes.
 
     Args:
         ttl: Seconds an entry lives.
@@ -187,6 +204,23 @@ class MemoryCache(_InMemory, PreferenceCache):
         self._entries: Recent[tuple[CacheEntry, float]] = Recent(bound)
 
     async def get(self, subject: Subject) -> CacheEntry | None:
+        return self._get(subject)
+
+    async def versions(self, subjects: Sequence[Subject]) -> Sequence[int | None]:
+        entries = [self._get(subject) for subject in subjects]
+        return [entry.version if entry else None for entry in entries]
+
+    async def put(self, subject: Subject, entry: CacheEntry) -> None:
+        self.keep(subject, entry)
+
+    def keep(self, subject: Subject, entry: CacheEntry) -> None:
+        """Do what :meth:`put` does, without an event loop."""
+        held = self._get(subject)
+        if held is None or held.version < entry.version:
+            expires = self._clock.monotonic() + self._ttl
+            self._entries.put(subject, (entry, expires), _ENTRY_BYTES + len(entry.payload))
+
+    def _get(self, subject: Subject) -> CacheEntry | None:
         held = self._entries.get(subject)
         if held is None:
             return None
@@ -195,16 +229,6 @@ class MemoryCache(_InMemory, PreferenceCache):
             self._entries.drop(subject)
             return None
         return entry
-
-    async def versions(self, subjects: Sequence[Subject]) -> Sequence[int | None]:
-        entries = [await self.get(subject) for subject in subjects]
-        return [entry.version if entry else None for entry in entries]
-
-    async def put(self, subject: Subject, entry: CacheEntry) -> None:
-        held = await self.get(subject)
-        if held is None or held.version < entry.version:
-            expires = self._clock.monotonic() + self._ttl
-            self._entries.put(subject, (entry, expires), len(entry.payload))
 
 
 class MemoryNotifier(_InMemory, ChangeNotifier):
@@ -220,10 +244,11 @@ class MemoryNotifier(_InMemory, ChangeNotifier):
 
     @asynccontextmanager
     async def subscribe(
-        self, wanted: Callable[[str], bool] | None = None
-    ) -> AsyncIterator[AsyncIterator[Announcement | Lost | Gap]]:
+        self, wanted: Callable[[str], bool] | None = None, *, pulse: bool = False
+    ) -> AsyncIterator[AsyncIterator[Announcement | Lost | Gap | Alive]]:
         del wanted  # there is nothing to save: announcements are not read from anywhere
-        inbox = Inbox(_as_it_is)
+        inbox = Inbox(_as_it_is, has_pulse=pulse)
+        inbox.alive(math.inf)
         self._subscriptions.add(inbox)
         try:
             yield inbox
@@ -258,7 +283,7 @@ class MemoryTickets(_InMemory, TicketStore):
         return content if expires > self._clock.monotonic() else None
 
 
-class MemoryRateLimiter(_InMemory, RateLimiter):
+class MemoryRateLimiter(_InMemory, ReadyRateLimiter):
     """An exact sliding log by key.
 
     Args:
@@ -271,7 +296,11 @@ class MemoryRateLimiter(_InMemory, RateLimiter):
         self._clock = clock or SystemClock()
         self._logs: OrderedDict[str, deque[float]] = OrderedDict()
 
-    async def acquire(self, key: str, cost: int = 1) -> Permit:
+    @property
+    def is_ready(self) -> bool:
+        return True
+
+    def take(self, key: str, cost: int = 1) -> Permit:
         now = self._clock.monotonic()
         self._forget(now)
         log = self._logs.setdefault(key, deque())
@@ -286,6 +315,9 @@ class MemoryRateLimiter(_InMemory, RateLimiter):
         # In this order, rounding cannot make it more than the window: a difference of times rounds to 0 or more.
         reset = self.rate.window - (now - log[0]) if log else self.rate.window
         return Permit(allowed, self.rate.limit - len(log), max(1, math.ceil(reset)))
+
+    async def acquire(self, key: str, cost: int = 1) -> Permit:
+        return self.take(key, cost)
 
     def _forget(self, now: float) -> None:
         """Drop the logs whose newest entry has left the window: in order of that entry, they are the first."""

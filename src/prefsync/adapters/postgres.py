@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from contextlib import asynccontextmanager, suppress
 from hashlib import blake2b
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import urlsplit
 
-from prefsync.adapters.announcements import key_of, pack, unpack
+from prefsync.adapters.announcements import is_wanted, pack, unpack
 from prefsync.adapters.inbox import Inbox, fed, kept_up
-from prefsync.errors import MissingExtraError, UnavailableError
-from prefsync.ports import Announcement, ChangeNotifier, Gap, Lost
-from prefsync.resilience import Breaker
+from prefsync.errors import ConfigurationError, MissingExtraError, UnavailableError
+from prefsync.ports import Alive, Announcement, ChangeNotifier, Gap, Lost
+from prefsync.resilience import Breaker, to_its_end
 
 if find_spec("asyncpg") is None:
     raise MissingExtraError("announcements over PostgreSQL (prefsync.adapters.postgres)", "postgres")
@@ -72,9 +74,13 @@ class PostgresNotifier(ChangeNotifier):
         dsn: As libpq reads it, ``postgresql://user@host/database?sslmode=...``.
         prefix: Begins the channel's name; two deployments on one database need two. May be changed until it is opened.
         clock: For tests.
+
+    Raises:
+        ConfigurationError: The URL cannot be read.
     """
 
     def __init__(self, dsn: str, *, prefix: str = "prefsync", clock: Clock | None = None) -> None:
+        _check_url(dsn)
         self.prefix = prefix
         self._dsn = dsn
         self._breaker = Breaker("notifier", clock)
@@ -89,7 +95,8 @@ class PostgresNotifier(ChangeNotifier):
     async def __aexit__(self, *_: object) -> None:
         sender, self._sender = self._sender, None
         if sender is not None:
-            await sender.close()
+            # Whoever closes is often cancelled himself, and what is being connected would be nobody's.
+            await to_its_end(sender.close())
 
     def publish(self, announcement: Announcement) -> Awaitable[None]:
         message = pack(announcement)
@@ -111,13 +118,13 @@ class PostgresNotifier(ChangeNotifier):
 
     @asynccontextmanager
     async def subscribe(
-        self, wanted: Callable[[str], bool] | None = None
-    ) -> AsyncIterator[AsyncIterator[Announcement | Lost | Gap]]:
-        inbox = Inbox(unpack)
+        self, wanted: Callable[[str], bool] | None = None, *, pulse: bool = False
+    ) -> AsyncIterator[AsyncIterator[Announcement | Lost | Gap | Alive]]:
+        inbox = Inbox(unpack, has_pulse=pulse)
 
         def arrived(_connection: object, _pid: int, _channel: str, payload: object) -> None:
             message = str(payload).encode()
-            if wanted is None or wanted(key_of(message)):
+            if is_wanted(message, wanted):
                 inbox.put(message, len(message))
 
         async def listen() -> None:
@@ -136,6 +143,7 @@ class PostgresNotifier(ChangeNotifier):
         await connection.add_listener(beats, lambda *_: heard.set())
         while True:
             heard.clear()
+            sent = time.monotonic()
             await self._send(beats, "")
             try:
                 async with asyncio.timeout(_PULSE * 2):
@@ -145,13 +153,17 @@ class PostgresNotifier(ChangeNotifier):
                     "it hears nothing; behind a pooler, give the server's own address in PREFSYNC_NOTIFIER_URL"
                 ) from None
             inbox.back()
+            inbox.alive(sent)
             for _ in range(_PULSES_A_BEAT):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_PULSE):
                         await ended.wait()
                 if ended.is_set():
                     return
+                sent = time.monotonic()
+                # The answer comes after the notifications of whatever was committed before the question.
                 await connection.fetchval("SELECT 1", timeout=_PULSE * 2)
+                inbox.alive(sent)
 
 
 class _Sender:
@@ -248,9 +260,13 @@ async def _connected(dsn: str, lost: Callable[[], None]) -> AsyncIterator[Any]:
         yield await asyncio.shield(connecting)
     finally:
         lost()
-        await asyncio.wait([connecting])
-        if not connecting.cancelled() and not connecting.exception():
-            await _close(connecting.result())
+        await to_its_end(_close_when_open(connecting))
+
+
+async def _close_when_open(connecting: asyncio.Future[Any]) -> None:
+    await asyncio.wait([connecting])
+    if not connecting.cancelled() and not connecting.exception():
+        await _close(connecting.result())
 
 
 async def _close(connection: Any) -> None:
@@ -258,6 +274,21 @@ async def _close(connection: Any) -> None:
         await connection.close(timeout=TIME_LIMIT / 2)
     except _ERRORS:
         connection.terminate()
+
+
+def _check_url(dsn: str) -> None:
+    """Find out now what asyncpg would stumble over at each attempt, with words that hold a part of the password."""
+    try:
+        hosts = urlsplit(dsn).netloc.rpartition("@")[2].split(",")
+    except ValueError:
+        hosts = [":?"]
+    for host in hosts:
+        port = host.rpartition("]")[2].partition(":")[2]
+        if port and not (port.isascii() and port.isdigit()):
+            raise ConfigurationError(
+                "PREFSYNC_NOTIFIER_URL cannot be read; write postgresql://user:password@host:5432/database, the password"
+                " percent-encoded"
+            )
 
 
 def _heed(sent: asyncio.Future[None]) -> None:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import secrets
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from prefsync.document import Identity, Subject
-from prefsync.errors import RateLimitedError, UnauthenticatedError
+from prefsync.errors import UnauthenticatedError
+from prefsync.http.problems import answer
+from prefsync.ports import RememberingVerifier
+from prefsync.ports.part import short_way
 from prefsync.strictjson import decode, encode
+from prefsync.telemetry import OFF
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from prefsync.clock import Clock
-    from prefsync.http.messages import HttpRequest
-    from prefsync.ports import Permit, RateLimiter, TicketStore, TokenVerifier
+    from prefsync.errors import PrefsyncError
+    from prefsync.http.messages import HttpRequest, HttpResponse
+    from prefsync.http.quotas import Headers, Quotas
+    from prefsync.ports import TicketStore, TokenVerifier
+    from prefsync.telemetry import Telemetry
 
-__all__ = ["TICKET_LIFE", "Admission", "Headers"]
-
-Headers: TypeAlias = list[tuple[bytes, bytes]]
+__all__ = ["TICKET_LIFE", "Admission"]
 
 # Seconds that a ticket is good for (protocol.md section 3).
 TICKET_LIFE: Final = 60
@@ -31,23 +38,40 @@ class Admission:
 
     Args:
         verifier: Verifies tokens; ``None`` where the host authenticates by its own means.
-        limiter: Counts requests.
+        quotas: Count requests, and what fails.
         tickets: Keeps tickets until they are spent.
         clock: For expiry.
+        resource_metadata: The URL at which clients find out where to get a token.
+        telemetry: Is told of refusals.
+
+    Attributes:
+        quotas: Count requests, and what fails.
+        telemetry: Is told of refusals.
     """
 
     def __init__(
-        self, verifier: TokenVerifier | None, limiter: RateLimiter, tickets: TicketStore, clock: Clock
+        self,
+        verifier: TokenVerifier | None,
+        quotas: Quotas,
+        tickets: TicketStore,
+        clock: Clock,
+        resource_metadata: str | None = None,
+        telemetry: Telemetry = OFF,
     ) -> None:
+        self.telemetry = telemetry
+        self._resource_metadata = resource_metadata
         self._verifier = verifier
-        self._limiter = limiter
+        self._recall: Callable[[str], Identity | None] | None = short_way(
+            verifier, RememberingVerifier, "recall", past="verify"
+        )
+        self.quotas = quotas
         self._tickets = tickets
         self._clock = clock
-        rate = limiter.rate
-        self._policies = {
-            name: (b"ratelimit-policy", f'"{name}";q={rate.limit};w={rate.window}'.encode())
-            for name in ("user", "address")
-        }
+
+    def refuse(self, error: PrefsyncError) -> HttpResponse:
+        """Answer with an error."""
+        self.telemetry.refused(error.code)
+        return answer(error, self._resource_metadata)
 
     async def identify(self, request: HttpRequest, headers: Headers) -> Identity:
         """Return who calls, by the bearer token of a request.
@@ -68,6 +92,13 @@ class Admission:
             raise UnauthenticatedError("send the token in a header: Authorization: Bearer ...", "missing")
         return await self.verify(token, request.client, headers)
 
+    def recall(self, request: HttpRequest) -> Identity | None:
+        """Return who calls, where the request's bearer token is known; ``None``: ask :meth:`identify`."""
+        given = request.headers.get(b"authorization")
+        if self._recall is None or given is None or not given.startswith(b"Bearer "):
+            return None
+        return self._recall(given[7:].decode("latin-1"))
+
     async def verify(self, token: str, client: str, headers: Headers) -> Identity:
         """Return for whom a token speaks; one that is not good counts for the address that sent it.
 
@@ -82,19 +113,8 @@ class Admission:
         try:
             return await self._verifier.verify(token)
         except UnauthenticatedError:
-            await self._count_failure(client, headers)
+            await self.quotas.failures.count(client, headers)
             raise
-
-    async def count(self, subject: Subject, headers: Headers) -> None:
-        """Count a request of a subject's.
-
-        Raises:
-            RateLimitedError: There were too many.
-        """
-        permit = await self._limiter.acquire("user:" + subject.key)
-        self._tell("user", permit, headers)
-        if not permit.allowed:
-            raise RateLimitedError(permit.reset_after)
 
     async def issue_ticket(self, identity: Identity) -> str:
         """Return a ticket that carries a subject, its scopes and its expiry.
@@ -104,7 +124,8 @@ class Admission:
         """
         ticket = secrets.token_urlsafe(32)
         scopes = None if identity.scopes is None else sorted(identity.scopes)
-        content = encode([identity.subject.tenant, identity.subject.user, scopes, identity.expires_at])
+        subject, proof = identity.subject, [identity.expires_at, *identity.revoked_by]
+        content = encode([subject.tenant, subject.user, scopes, *proof])
         await self._tickets.put(_name(ticket), content, TICKET_LIFE)
         return ticket
 
@@ -119,25 +140,12 @@ class Admission:
         content = await self._tickets.take(_name(ticket)) if 0 < len(ticket) <= _LONGEST_TICKET else None
         if content is not None:
             parts: Any = decode(content)
-            tenant, user, scopes, expires_at = parts
+            tenant, user, scopes, expires_at, *revoked_by = parts
             if expires_at is None or expires_at > self._clock.now() / 1000:
                 held = None if scopes is None else frozenset(scopes)
-                return Identity(Subject(user, tenant), held, expires_at)
-        await self._count_failure(client, headers)
+                return Identity(Subject(user, tenant), held, expires_at, tuple(revoked_by))
+        await self.quotas.failures.count(client, headers)
         raise UnauthenticatedError("the ticket is spent or has expired: get a new one with POST /ticket")
-
-    async def _count_failure(self, client: str, headers: Headers) -> None:
-        permit = await self._limiter.acquire("address:" + client)
-        self._tell("address", permit, headers)
-        if not permit.allowed:
-            raise RateLimitedError(permit.reset_after) from None
-
-    def _tell(self, policy: str, permit: Permit, headers: Headers) -> None:
-        """Tell the quota as draft-ietf-httpapi-ratelimit-headers does."""
-        headers.append(self._policies[policy])
-        headers.append(
-            (b"ratelimit", b'"%b";r=%d;t=%d' % (policy.encode(), permit.remaining, permit.reset_after))
-        )
 
 
 def _name(ticket: str) -> str:

@@ -6,16 +6,20 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from prefsync.document import Document
+from prefsync.eager import within
 from prefsync.errors import FieldError, InvalidPreferencesError, MalformedError
 from prefsync.http.problems import TooLargeError, UnsupportedMediaTypeError
 from prefsync.merge import Edit, Mutation, Patch, Replace, Reset
-from prefsync.strictjson import Limits, parse, pointer, problems_in
+from prefsync.strictjson import Limits, is_too_deep, parse, pointer, problems_in
 
 if TYPE_CHECKING:
     from prefsync.http.messages import HttpRequest
     from prefsync.schema import Schema
 
-__all__ = ["mutation_from", "read_json"]
+__all__ = ["READ_LIMIT", "mutation_from", "read_body", "read_json"]
+
+READ_LIMIT: Final = 30.0
+"""Seconds that a client has to send a body: one that drips holds a connection, and under WSGI a thread."""
 
 # Digits of a Content-Length worth converting: more are a petabyte.
 _LENGTH_DIGITS: Final = 15
@@ -27,7 +31,7 @@ async def read_json(request: HttpRequest, limits: Limits) -> Any:
     Raises:
         UnsupportedMediaTypeError: Its type is missing or another than JSON, or it is compressed.
         TooLargeError: It is larger than the host takes; reading stopped there.
-        MalformedError: It is no JSON.
+        MalformedError: It is no JSON, or it did not come in time.
         ClientGoneError: The client went away in the middle.
     """
     problem = _type_problem(
@@ -41,10 +45,23 @@ async def read_json(request: HttpRequest, limits: Limits) -> Any:
         raise MalformedError("Content-Length must be a number of bytes")
     if len(declared) > _LENGTH_DIGITS or int(declared) > limits.body:
         raise _too_large(limits)
-    body = await request.read(limits.body)
+    body = await read_body(request, limits.body)
     if len(body) > limits.body:
         raise _too_large(limits)
     return parse(body)
+
+
+async def read_body(request: HttpRequest, limit: int) -> bytes:
+    """Read a request's body, at most so many bytes; one byte more says that it is longer.
+
+    Raises:
+        MalformedError: It did not come in time.
+        ClientGoneError: The client went away in the middle.
+    """
+    try:
+        return await within(READ_LIMIT, request.read(limit))
+    except TimeoutError:
+        raise MalformedError(f"the body did not come within {READ_LIMIT:.0f} s") from None
 
 
 def _too_large(limits: Limits) -> TooLargeError:
@@ -99,7 +116,7 @@ def mutation_from(
     is_checked = replaces and not problems_in(rest, limits, at)
     errors = [] if is_checked else problems_in(rest, at=at)
     if not isinstance(body, dict):
-        errors.append(_no_object(pointer(*at)))
+        errors += [] if is_too_deep(body) else [_no_object(pointer(*at))]
     elif namespace is not None:
         edits[namespace] = Replace(body, is_checked) if replaces else Patch(body)
     else:
@@ -109,7 +126,7 @@ def mutation_from(
                 errors.append(found)
             else:
                 edits[name] = found
-        if replaces:
+        if replaces and len(edits) < len(schema.namespaces):
             edits |= {name: Replace({}) for name in schema.namespaces if name not in edits}
     if errors:
         # Whatever is stored, this cannot be taken. The rules are asked of the rest all the same, so that the client
@@ -128,9 +145,9 @@ def _unchanged(body: dict[str, Any], schema: Schema, known: Document) -> dict[st
         name: Replace(known.values[name], is_checked=True)
         for name, values in body.items()
         if isinstance(values, dict)
-        and name in schema.namespaces
-        and known.is_known_to_fit(schema[name].model)
         and known.has(name, values)
+        and (namespace := schema.namespaces.get(name)) is not None
+        and known.is_known_to_fit(namespace.model)
     }
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 from prefsync.errors import MalformedError, PreconditionFailedError
 
 if TYPE_CHECKING:
-    from prefsync.http.messages import HttpRequest
+    from prefsync.http.messages import HttpRequest, HttpResponse
+    from prefsync.http.rendering import Rendered
 
-__all__ = ["Conditions"]
+__all__ = ["Conditions", "conditionally"]
 
 _TAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _LIST: Final = re.compile(rf"[ \t,]*(?:{_TAG.pattern})(?:[ \t]*,[ \t,]*(?:{_TAG.pattern}))*[ \t,]*")
@@ -57,6 +58,16 @@ class Conditions:
         """Tell whether ``If-None-Match`` names an entity tag, by weak comparison."""
         tags = self.if_none_match
         return tags is not None and ("*" in tags or tag in tags or f"W/{tag}" in tags)
+
+
+def conditionally(rendered: Rendered, request: HttpRequest) -> HttpResponse:
+    """Answer with a representation, or that the client's copy of it is still good."""
+    conditions = Conditions(request)
+    if rendered.etag is not None and conditions:
+        conditions.check_match(rendered.etag)
+        if conditions.names(rendered.etag):
+            return rendered.not_modified()
+    return rendered.answer(request)
 
 
 def _tags(request: HttpRequest, name: bytes) -> frozenset[str] | None:

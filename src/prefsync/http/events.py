@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import random
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from prefsync.chance import between
 from prefsync.channel import Update
 from prefsync.errors import PrefsyncError
-from prefsync.http.messages import HttpResponse
+from prefsync.http.messages import NOSNIFF, HttpResponse
 from prefsync.http.parameters import last_event_id, number, query_of
 from prefsync.http.problems import answer
 from prefsync.http.rendering import VARY, render_update
 from prefsync.strictjson import MAX_INTEGER
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from prefsync.catchup import Joined
     from prefsync.document import Identity
     from prefsync.http.messages import HttpRequest, Sink
-    from prefsync.hub import Joined
-    from prefsync.session import Farewell, Sessions
+    from prefsync.session import Farewell
+    from prefsync.sessions import Sessions
 
 __all__ = ["EventStreams"]
 
 _HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
+    NOSNIFF,
     (b"cache-control", b"no-store"),
     VARY,
     (b"x-accel-buffering", b"no"),  # nginx would keep events back (ngx_http_proxy_module, proxy_buffering)
@@ -70,15 +74,15 @@ class EventStreams:
     ) -> None:
         outlet = _EventOutlet(sink)
         try:
-            session = self._sessions.open(identity.subject, outlet, identity.expires_at)
+            session = self._sessions.open(identity.subject, outlet, identity.expires_at, identity.revoked_by)
         except PrefsyncError as error:
-            await sink.send(answer(error))
+            await self._refuse(sink, error, response)
             return
         try:
             try:
                 joined = await session.join(since, schema)
             except PrefsyncError as error:
-                await sink.send(answer(error))
+                await self._refuse(sink, error, response)
                 return
             with outlet.scope:
                 await sink.start(response)
@@ -87,11 +91,24 @@ class EventStreams:
         finally:
             self._sessions.close(session)
 
+    async def _refuse(self, sink: Sink, error: PrefsyncError, response: HttpResponse) -> None:
+        self._sessions.telemetry.refused(error.code)
+        await sink.send(_refusal(error, response))
+
+
+def _refusal(error: PrefsyncError, response: HttpResponse) -> HttpResponse:
+    """Answer with an error where a stream was to begin, and with all that its head was given to tell besides."""
+    refusal = answer(error)
+    refusal.headers += response.headers[len(_HEADERS) :]
+    return refusal
+
 
 class _EventOutlet:
     """The way to one event stream."""
 
     __slots__ = ("_sink", "is_plain", "scope")
+
+    transport: Final = "events"
 
     def __init__(self, sink: Sink) -> None:
         self.is_plain = sink.is_plain
@@ -99,15 +116,15 @@ class _EventOutlet:
         self.scope = anyio.CancelScope()
 
     async def greet(self, joined: Joined) -> None:
-        events = [b"retry: %d\n\n" % random.randint(*_RETRY)]  # noqa: S311  # no cryptography
+        events = [b"retry: %d\n\n" % between(*_RETRY)]
         if joined.reset is not None:
             events.append(joined.reset.form(_event))
         else:
             events += [_event(Update(change)) for change in joined.changes]
         await self._sink.write(b"".join(events))
 
-    async def update(self, update: Update) -> None:
-        await self._sink.write(update.form(_event))
+    def update(self, update: Update) -> Awaitable[None]:
+        return self._sink.write(update.form(_event))
 
     async def beat(self, revision: int | None) -> None:
         del revision  # an event would be taken for one; a comment says that the stream lives
@@ -119,6 +136,10 @@ class _EventOutlet:
 
     def cut(self) -> None:
         self.scope.cancel()
+
+    def drop(self) -> None:
+        self._sink.drop()  # first, so that the server finds its answer's client gone and not the answer unfinished
+        self.cut()
 
 
 def _event(update: Update) -> bytes:

@@ -18,6 +18,7 @@ __all__ = [
     "Frame",
     "FrameError",
     "Hello",
+    "Pace",
     "Patch",
     "Ping",
     "Token",
@@ -25,6 +26,9 @@ __all__ = [
     "read_frame",
     "read_hello",
 ]
+
+
+_MOST_IN_A_SECOND: Final = 100
 
 
 class Close(IntEnum):
@@ -51,6 +55,31 @@ class FrameError(Exception):
     def __init__(self, code: Close, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class Pace:
+    """Holds a client to 100 frames in a second, whenever that second begins."""
+
+    __slots__ = ("_times",)
+
+    def __init__(self) -> None:
+        self._times: list[float] = []
+
+    def count(self, now: float) -> None:
+        """Count a frame.
+
+        Args:
+            now: In seconds, of a clock that never goes back.
+
+        Raises:
+            FrameError: There were more within the last second.
+        """
+        times = self._times
+        if times and now - times[-1] >= 1:
+            times.clear()
+        times.append(now)
+        if len(times) > _MOST_IN_A_SECOND and now - times.pop(0) < 1:
+            raise FrameError(Close.TOO_MANY, f"more than {_MOST_IN_A_SECOND} frames in a second")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +147,7 @@ def read_frame(message: str | bytes, limit: int) -> Frame:
     if len(raw) > limit:
         raise _too_big(limit)
     try:
-        members = parse(raw)
+        members = parse(raw, cuts=True)  # what is wrong inside of a patch ends no connection
     except MalformedError as error:
         raise FrameError(Close.BAD_FRAME, str(error)[:120]) from None
     return interpret(members)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-from typing import TYPE_CHECKING, Final, TypeVar
+from difflib import get_close_matches
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
-import anyio
-
-from prefsync.caching import Recent
 from prefsync.errors import (
     InsufficientScopeError,
     MalformedError,
@@ -18,21 +16,28 @@ from prefsync.errors import (
 )
 from prefsync.http.admission import TICKET_LIFE, Admission
 from prefsync.http.bodies import mutation_from, read_json
-from prefsync.http.conditions import Conditions
+from prefsync.http.conditions import Conditions, conditionally
 from prefsync.http.events import EventStreams
-from prefsync.http.messages import ClientGoneError, HttpRequest, HttpResponse
+from prefsync.http.leaving import unless_gone
+from prefsync.http.origins import check_origin_of_credentials
 from prefsync.http.parameters import (
     KEY,
     ORIGIN,
     matching,
-    minimum_revision,
     number,
     query_of,
     refuse_token_in,
     seconds,
 )
-from prefsync.http.problems import ForbiddenMethodError, answer
-from prefsync.http.rendering import Rendered, render_page, render_schema, render_snapshot, render_ticket
+from prefsync.http.problems import ForbiddenMethodError
+from prefsync.http.reading import RENDERED_BYTES, Reader
+from prefsync.http.rendering import (
+    render_client,
+    render_page,
+    render_schema,
+    render_snapshot,
+    render_ticket,
+)
 from prefsync.http.sockets import WebSockets
 from prefsync.http.writing import Writer, digest
 from prefsync.merge import Mutation, Reset
@@ -43,30 +48,34 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
     from prefsync.clock import Clock
-    from prefsync.document import Document, Identity, Snapshot, Subject
-    from prefsync.http.messages import PushTransport, Socket
+    from prefsync.document import Identity, Snapshot
+    from prefsync.http.https import HttpsOnly
+    from prefsync.http.messages import HttpRequest, HttpResponse, PushTransport, Socket
     from prefsync.http.options import ApiOptions
+    from prefsync.http.quotas import Headers
     from prefsync.polling import LongPolls
-    from prefsync.ports import CacheEntry
     from prefsync.service import PreferenceService
-    from prefsync.session import Sessions
+    from prefsync.sessions import Sessions
 
-__all__ = ["DOCUMENT_METHODS", "SOCKET_IO_PATHS", "PreferencesApi"]
-
-T = TypeVar("T")
+__all__ = ["CLIENT_PATH", "DOCUMENT_METHODS", "SOCKET_IO_PATHS", "PreferencesApi"]
 
 DOCUMENT_METHODS: Final = ("GET", "HEAD", "PUT", "PATCH", "DELETE")
 _READ_METHODS: Final = ("GET", "HEAD")
 
 # Its clients can be told to leave out the slash at the end.
+_EVENTS_PATH: Final = "/events"
+_SOCKET_PATH: Final = "/ws"
 SOCKET_IO_PATHS: Final = frozenset({"/socket.io/", "/socket.io"})
 
+# Where the browser client is, for whoever asks.
+CLIENT_PATH: Final = "/client.js"
+
 LONGEST_WAIT: Final = 60.0
+# Letters of a path that are compared with the names of namespaces, which have 64 at most.
+_LONGEST_NAME: Final = 64
+
 MOST_CHANGES: Final = 1_000
 USUAL_CHANGES: Final = 100
-
-# Rendered answers are kept as long as nothing newer was seen, within this many bytes.
-_RENDERED_BYTES: Final = 16 * 1024 * 1024
 
 
 class PreferencesApi:
@@ -80,9 +89,13 @@ class PreferencesApi:
         clock: For expiry.
         options: What the host has settled.
         allowed_origins: Whose pages may open a WebSocket, besides the app's own.
+        https_only: Refuses plain HTTP, where the host wants that.
+        rendered_bytes: How much of what was rendered is kept for those who ask again.
 
     Attributes:
         options: What the host has settled.
+        admission: Finds out who calls, and answers whoever may not.
+        https_only: The same.
         sockets: Serves WebSockets.
         socket_io: Serves Socket.IO, where the host asks for it.
     """
@@ -96,14 +109,19 @@ class PreferencesApi:
         clock: Clock,
         options: ApiOptions,
         allowed_origins: Collection[str] = (),
+        https_only: HttpsOnly | None = None,
+        rendered_bytes: int = RENDERED_BYTES,
     ) -> None:
         self.options = options
+        self.https_only = https_only
         self._service = service
         self._polls = polls
-        self._admission = admission
+        self.admission = admission
         self._clock = clock
+        self._namespaces = tuple(service.schema.namespaces)
         self._schema_answer = render_schema(service.schema.json_schema)
-        self._rendered: Recent[tuple[int, Rendered]] = Recent(_RENDERED_BYTES)
+        self._client_answer = render_client()
+        self._reader = Reader(service, admission, options.read_scope, https_only, rendered_bytes)
         self._events = EventStreams(sessions)
         writer = Writer(service, admission, options)
         self.sockets = WebSockets(sessions, admission, writer, options, clock, allowed_origins)
@@ -119,46 +137,74 @@ class PreferencesApi:
         Raises:
             ClientGoneError: The client went away; there is nobody to answer.
         """
-        if self.socket_io is not None and request.path in SOCKET_IO_PATHS:
-            return await self.socket_io.handle(request)
-        limit_headers: list[tuple[bytes, bytes]] = []
+        if identity is None and (ready := self._reader.ready(request)) is not None:
+            return ready
+        headers: Headers = []
         try:
-            response = await self._answer(request, identity, limit_headers)
+            if self.https_only is not None:
+                headers += self.https_only.check(request)
+            if self.socket_io is not None and request.path in SOCKET_IO_PATHS:
+                response = await self.socket_io.handle(request)
+            else:
+                response = await self._answer(request, identity, headers)
         except PrefsyncError as error:
-            response = answer(error)
+            response = self.admission.refuse(error)
             if request.method == "HEAD":
                 response.body = b""
-        response.headers += limit_headers
+        response.headers += headers
         return response
 
-    async def connect(self, socket: Socket, identity: Identity | None = None) -> None:
-        """Serve a WebSocket until it ends.
+    def connect(self, socket: Socket, identity: Identity | None = None) -> Awaitable[None]:
+        """Serve a WebSocket; what is returned lasts until it ends.
 
         Args:
             socket: As the mount hands it over.
             identity: Who calls, where the host's own authentication has found out.
         """
-        path = socket.request.path
-        if path == "/ws":
-            await self.sockets.serve(socket, identity)
-        elif self.socket_io is not None and path in SOCKET_IO_PATHS:
-            await self.socket_io.connect(socket)
-        else:
-            await socket.refuse(answer(UndeclaredNamespaceError("this path does not speak WebSocket")))
+        if (refusal := self.refusal(socket.request)) is not None:
+            return socket.refuse(refusal)
+        path, told = socket.request.path, self.told(is_encrypted=socket.request.is_encrypted)
+        if path == _SOCKET_PATH:
+            return self.sockets.serve(socket, identity, told)
+        if self.socket_io is not None and path in SOCKET_IO_PATHS:
+            return self.socket_io.connect(socket, told)
+        nothing = self.admission.refuse(UndeclaredNamespaceError("this path does not speak WebSocket"))
+        nothing.headers += told
+        return socket.refuse(nothing)
 
     async def authenticate(self, request: HttpRequest) -> Identity:
         """Return who calls, by the bearer token of a request.
 
         Raises:
+            HttpsRequiredError: It came over plain HTTP, which the host refuses.
             UnauthenticatedError: There is no token, or it is not good.
             RateLimitedError: Too many bad ones came from this address.
         """
-        headers: list[tuple[bytes, bytes]] = []
-        return await self._admission.identify(request, headers)
+        if self.https_only is not None:
+            self.https_only.check(request)
+        return await self.admission.identify(request, [])
+
+    def refusal(self, request: HttpRequest) -> HttpResponse | None:
+        """Return the answer to a request that is refused for how it came, before anybody asks from whom."""
+        if self.https_only is None:
+            return None
+        try:
+            self.https_only.check(request)
+        except PrefsyncError as error:
+            return self.admission.refuse(error)
+        return None
+
+    def told(self, *, is_encrypted: bool) -> Headers:
+        """Return what every answer tells to a request that came so."""
+        return [] if self.https_only is None else self.https_only.told(is_encrypted=is_encrypted)
 
     async def _answer(
-        self, request: HttpRequest, identity: Identity | None, limit_headers: list[tuple[bytes, bytes]]
+        self, request: HttpRequest, identity: Identity | None, limit_headers: Headers
     ) -> HttpResponse:
+        if request.path == CLIENT_PATH:
+            refuse_token_in(request)
+            return self._read_client(request)
+        identity = identity or self.admission.recall(request)
         if identity is None:
             try:
                 identity = await self._identify(request, limit_headers)
@@ -166,40 +212,57 @@ class PreferencesApi:
                 refuse_token_in(request)
                 raise
         operation = self._route(request)
+        is_read, quotas = operation == self._reader.read, self.admission.quotas
+        quota = quotas.reads if is_read else quotas.of_request(request.method, request.path)
         # Asked before the limiter is awaited: both questions then travel together.
-        lookup = self._service.documents.lookup(identity.subject) if operation == self._read else None
+        lookup = None
+        if is_read and self._service.documents.near(identity.subject) is None:
+            lookup = self._service.documents.lookup(identity.subject)
         try:
-            await self._admission.count(identity.subject, limit_headers)
+            if not quota.take(identity.subject.key, limit_headers):
+                await quota.count(identity.subject.key, limit_headers)
             refuse_token_in(request)
             if lookup is not None:
-                return await self._read(request, identity, lookup)
+                return await self._reader.read(request, identity, lookup)
             return await operation(request, identity)
         finally:
-            if inspect.iscoroutine(lookup):
-                lookup.close()  # where it was never awaited; does nothing where it was
+            if lookup is not None:
+                lookup.close()
 
-    async def _identify(self, request: HttpRequest, limit_headers: list[tuple[bytes, bytes]]) -> Identity:
+    async def _identify(self, request: HttpRequest, limit_headers: Headers) -> Identity:
         if (
-            request.path == "/events"
+            request.path == _EVENTS_PATH
             and b"authorization" not in request.headers
             and b"ticket=" in request.query
         ):
             ticket = query_of(request).get("ticket")
             if ticket is not None:
-                return await self._admission.redeem(ticket, request.client, limit_headers)
-        return await self._admission.identify(request, limit_headers)
+                return await self.admission.redeem(ticket, request.client, limit_headers)
+        return await self.admission.identify(request, limit_headers)
 
-    def has_documents_at(self, path: str) -> bool:
+    def goes_by_path(self, method: str, path: str) -> bool:
+        """Tell whether requests at a path below the prefix are many: for documents, or for the stream of events."""
+        return self.has_documents_at(method, path) or (method == "GET" and path == _EVENTS_PATH)
+
+    def has_documents_at(self, method: str, path: str) -> bool:
+        """Tell whether a request at a path below the prefix is for the document or a namespace."""
+        return method in DOCUMENT_METHODS and self._has_documents_at(path)
+
+    def _has_documents_at(self, path: str) -> bool:
         """Tell whether a path below the prefix is that of the document or of a namespace."""
         name = path.removeprefix("/")
         return name == "" or name in self._service.schema.namespaces
 
+    def has_sockets_at(self, path: str) -> bool:
+        """Tell whether WebSockets are served at a path below the prefix."""
+        return path == _SOCKET_PATH or (self.socket_io is not None and path in SOCKET_IO_PATHS)
+
     def _route(self, request: HttpRequest) -> Callable[[HttpRequest, Identity], Awaitable[HttpResponse]]:
         """Return what answers a request, an error included: one that is refused counts too."""
         name = request.path.removeprefix("/")
-        if self.has_documents_at(request.path):
+        if self._has_documents_at(request.path):
             if request.method in _READ_METHODS:
-                return self._read
+                return self._reader.read
             if request.method in DOCUMENT_METHODS:
                 return self._write
             return _refusing(ForbiddenMethodError(DOCUMENT_METHODS))
@@ -211,48 +274,24 @@ class PreferencesApi:
             "ws": (_upgrade, ("GET",)),
         }.get(name)
         if found is None:
-            message = f"there is nothing at {request.path[:128]!r}"
-            return _refusing(UndeclaredNamespaceError(message))
+            return self._find_nothing
         operation, methods = found
         return operation if request.method in methods else _refusing(ForbiddenMethodError(methods))
+
+    async def _find_nothing(self, request: HttpRequest, identity: Identity) -> HttpResponse:
+        """Refuse, and name the namespace that was probably meant to whoever may read the schema."""
+        message = f"there is nothing at {request.path[:128]!r}"
+        if identity.may(self.options.read_scope):
+            name = request.path.removeprefix("/")[:_LONGEST_NAME].lower()
+            close = get_close_matches(name, self._namespaces, n=1)
+            message += f"; did you mean '/{close[0]}'?" if close else ""
+        raise UndeclaredNamespaceError(message)
 
     def _require(self, identity: Identity, scope: str) -> None:
         if not identity.may(scope):
             raise InsufficientScopeError(scope)
 
     # --- Documents ---------------------------------------------------------------------------------------------------
-
-    async def _read(
-        self, request: HttpRequest, identity: Identity, lookup: Awaitable[CacheEntry | None] | None = None
-    ) -> HttpResponse:
-        self._require(identity, self.options.read_scope)
-        conditions = (
-            Conditions(request)
-            if b"if-none-match" in request.headers or b"if-match" in request.headers
-            else None
-        )
-        at_least = minimum_revision(request)
-        found = await self._service.find(identity.subject, at_least=at_least, lookup=lookup)
-        rendered = self._render(identity.subject, request.path.removeprefix("/") or None, found.document)
-        if conditions is not None and rendered.etag is not None:
-            conditions.check_match(rendered.etag)
-        if conditions is not None and rendered.etag is not None and conditions.names(rendered.etag):
-            response = rendered.not_modified()
-        else:
-            response = rendered.answer(request)
-        if found.stale:
-            response.headers.append((b"prefsync-stale", b"true"))
-        return response
-
-    def _render(self, subject: Subject, namespace: str | None, document: Document) -> Rendered:
-        key = (subject.key, namespace)
-        held = self._rendered.get(key)
-        if held is not None and held[0] == document.version:
-            return held[1]
-        rendered = render_snapshot(self._service.show_document(subject, document), namespace)
-        if held is None or held[0] < document.version:
-            self._rendered.put(key, (document.version, rendered), len(rendered.body))
-        return rendered
 
     async def _write(self, request: HttpRequest, identity: Identity) -> HttpResponse:
         self._require(identity, self.options.write_scope)
@@ -266,14 +305,10 @@ class PreferencesApi:
         key = matching(request, b"idempotency-key", KEY, "1 to 128 visible ASCII characters; use a UUID")
         mutation, idempotent = await self._requested(request, identity, namespace, key)
 
-        def condition(snapshot: Snapshot) -> None:
-            tag = render_snapshot(snapshot, namespace).etag
-            conditions.check(tag or "")
-
         snapshot = await self._service.write(
             identity.subject,
             mutation,
-            condition=condition if conditions else None,
+            condition=partial(_check, conditions, namespace) if conditions else None,
             request=idempotent,
             origin=origin,
         )
@@ -293,17 +328,16 @@ class PreferencesApi:
             mutation = mutation_from(method, namespace, body, schema, limits, known)
         return mutation, None if key is None else IdempotentRequest(key, digest(method, namespace, body))
 
-    # --- Schema and changes ------------------------------------------------------------------------------------------
+    # --- Client, schema and changes ----------------------------------------------------------------------------------
+
+    def _read_client(self, request: HttpRequest) -> HttpResponse:
+        if request.method not in _READ_METHODS:
+            raise ForbiddenMethodError(_READ_METHODS)
+        return conditionally(self._client_answer, request)
 
     async def _read_schema(self, request: HttpRequest, identity: Identity) -> HttpResponse:
         self._require(identity, self.options.read_scope)
-        etag = self._schema_answer.etag
-        conditions = Conditions(request)
-        if etag is not None and conditions:
-            conditions.check_match(etag)
-            if conditions.names(etag):
-                return self._schema_answer.not_modified()
-        return self._schema_answer.answer(request)
+        return conditionally(self._schema_answer, request)
 
     async def _read_changes(self, request: HttpRequest, identity: Identity) -> HttpResponse:
         self._require(identity, self.options.read_scope)
@@ -320,7 +354,7 @@ class PreferencesApi:
             limit=limit,
             schema=query.get("schema"),
         )
-        page = await (_unless_gone(request, poll) if wait else poll)
+        page = await (unless_gone(request, poll) if wait else poll)
         return render_page(page, self._service.schema.tag).answer(request)
 
     async def _read_events(self, request: HttpRequest, identity: Identity) -> HttpResponse:
@@ -328,40 +362,17 @@ class PreferencesApi:
         return self._events.answer(request, identity)
 
     async def _issue_ticket(self, request: HttpRequest, identity: Identity) -> HttpResponse:
-        del request  # whatever its body says
+        check_origin_of_credentials(request, self.sockets.allowed_origins)
         self._require(identity, self.options.read_scope)
-        return render_ticket(await self._admission.issue_ticket(identity), TICKET_LIFE)
+        return render_ticket(await self.admission.issue_ticket(identity), TICKET_LIFE)
 
 
 async def _upgrade(_request: HttpRequest, _identity: Identity) -> HttpResponse:
     raise MalformedError("this path speaks WebSocket: send an upgrade (RFC 6455)")
 
 
-async def _unless_gone(request: HttpRequest, work: Awaitable[T]) -> T:
-    """Return what something that takes long returns, but stop it when nobody waits for it any more.
-
-    Raises:
-        ClientGoneError: The client went away.
-    """
-    results: list[T] = []
-    refusals: list[PrefsyncError] = []
-
-    async def run() -> None:
-        try:
-            results.append(await work)
-        except PrefsyncError as error:
-            refusals.append(error)  # carried out by hand: a task group would wrap it in an exception group
-        tasks.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run)
-        await request.gone()
-        tasks.cancel_scope.cancel()
-    if refusals:
-        raise refusals[0]
-    if not results:
-        raise ClientGoneError
-    return results[0]
+def _check(conditions: Conditions, namespace: str | None, snapshot: Snapshot) -> None:
+    conditions.check(render_snapshot(snapshot, namespace).etag or "")
 
 
 def _refusing(error: PrefsyncError) -> Callable[[HttpRequest, Identity], Awaitable[HttpResponse]]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
-__all__ = ["ClientGoneError", "HttpRequest", "HttpResponse", "PushTransport", "Sink", "Socket"]
+__all__ = ["NOSNIFF", "ClientGoneError", "HttpRequest", "HttpResponse", "PushTransport", "Sink", "Socket"]
+
+
+NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+"""On every answer with a body: it holds what users have chosen, and is to be taken for nothing but what it says."""
 
 
 class ClientGoneError(Exception):
@@ -26,8 +30,9 @@ class HttpRequest:
         headers: By name in lower case; several lines of one name joined by ``, `` (RFC 9110, section 5.3).
         client: The client's address, as far as the server trusts whoever named it.
         read: Reads the body, at most this many bytes; one byte more says that it is longer. Raises
-            ``ClientGoneError`` where the client goes away in the middle.
+            ``ClientGoneError`` where the client goes away in the middle. May be cancelled, where the body takes too long.
         gone: Returns when the client has gone away.
+        is_encrypted: Whether it came over TLS, as far as the server knows or trusts whoever says so.
     """
 
     method: str
@@ -35,8 +40,9 @@ class HttpRequest:
     query: bytes
     headers: dict[bytes, bytes]
     client: str
-    read: Callable[[int], Awaitable[bytes]]
+    read: Callable[[int], Coroutine[Any, Any, bytes]]
     gone: Callable[[], Awaitable[None]]
+    is_encrypted: bool = False
 
     def header(self, name: bytes) -> str | None:
         """Return a header's value."""
@@ -78,8 +84,8 @@ class Sink(Protocol):
     async def start(self, response: HttpResponse) -> None:
         """Send an answer's head."""
 
-    async def write(self, chunk: bytes) -> None:
-        """Send a part of its body, at once; returns when the server has taken it."""
+    def write(self, chunk: bytes) -> Awaitable[None]:
+        """Send a part of its body, at once; what it returns is done when the server has taken it."""
 
     async def end(self) -> None:
         """End its body."""
@@ -87,23 +93,31 @@ class Sink(Protocol):
     async def gone(self) -> None:
         """Return when the client has gone away."""
 
+    def drop(self) -> None:
+        """Drop the connection with all that the client has not taken, as far as the server can be brought to it."""
+
 
 class Socket(Protocol):
-    """A WebSocket as a mount hands it over, before the handshake is answered.
+    """A WebSocket as a mount hands it over, before the handshake is answered."""
 
-    Attributes:
-        request: The handshake.
-        subprotocols: What the client offers.
-    """
+    @property
+    def request(self) -> HttpRequest:
+        """The handshake."""
 
-    request: HttpRequest
-    subprotocols: Sequence[str]
+    @property
+    def subprotocols(self) -> Sequence[str]:
+        """What the client offers."""
 
     async def refuse(self, response: HttpResponse) -> None:
         """Answer the handshake with an HTTP response."""
 
-    async def accept(self, subprotocol: str | None) -> None:
-        """Complete the handshake."""
+    async def accept(self, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        """Complete the handshake.
+
+        Args:
+            subprotocol: The one that is spoken.
+            headers: What the answer tells besides.
+        """
 
     async def receive(self) -> str | bytes | None:
         """Return the next message, text or binary; ``None`` when the client has gone or closed."""
@@ -114,6 +128,9 @@ class Socket(Protocol):
     async def close(self, code: int, reason: str) -> None:
         """Close; nothing can be sent afterwards."""
 
+    def drop(self) -> None:
+        """Drop the connection with all that the client has not taken, as far as the server can be brought to it."""
+
 
 class PushTransport(Protocol):
     """A way to tell sessions that is there only where the host asks for it."""
@@ -121,5 +138,10 @@ class PushTransport(Protocol):
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Answer a request, whoever sends it: the transport authenticates by its own means."""
 
-    async def connect(self, socket: Socket) -> None:
-        """Serve a WebSocket until it ends."""
+    async def connect(self, socket: Socket, told: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        """Serve a WebSocket until it ends.
+
+        Args:
+            socket: As the mount hands it over.
+            told: Headers that the handshake's answer has in any case.
+        """

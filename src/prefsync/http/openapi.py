@@ -17,13 +17,25 @@ if TYPE_CHECKING:
 
     from prefsync.schema import Schema
 
-__all__ = ["describe"]
+__all__ = ["BEARER", "describe"]
+
+BEARER: Final[dict[str, Any]] = {
+    "type": "http",
+    "description": "An OAuth 2.0 access token with the scopes `preferences:read` and `preferences:write`.",
+    "scheme": "bearer",
+    "bearerFormat": "JWT",
+}
+"""The security scheme of a mount that verifies tokens, by the name ``preferences``."""
 
 # Definitions within definitions that are spelled out; deeper than any preference that a form could show.
 _DEEPEST: Final = 8
 
 _REVISION: Final = {"type": "integer", "minimum": 0, "maximum": 2**53 - 1}
 _STRING: Final = {"type": "string"}
+
+# Entity tags, or a star (RFC 9110, section 13.1).
+_TAG: Final = r'(W/)?"[!#-~]*"'
+_TAGS: Final = rf"^(\*|{_TAG}( *, *{_TAG})*)$"
 
 _PROBLEM: Final[dict[str, Any]] = {
     "title": "Problem",
@@ -96,8 +108,8 @@ def describe(schema: Schema) -> Iterator[tuple[str, str, dict[str, Any]]]:
             "read_schema",
             "JSON Schema 2020-12 of the preferences, with titles, descriptions and defaults.",
             [
-                _header("If-Match", "Answer only if the schema is still this one"),
-                _header("If-None-Match", "Answer 304 if the schema is still this one"),
+                _header("If-Match", "Answer only if the schema is still this one", pattern=_TAGS),
+                _header("If-None-Match", "Answer 304 if the schema is still this one", pattern=_TAGS),
             ],
             {"type": "object"},
             (304, 400, 401, 403, 412, 429),
@@ -170,9 +182,9 @@ def _streams() -> Iterator[tuple[str, str, dict[str, Any]]]:
 def _document(
     path: str, what: str, name: str, shown: Any, put: Any, patch: Any
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    if_match = _header("If-Match", "Write only upon the state with this ETag")
+    if_match = _header("If-Match", "Write only upon the state with this ETag", pattern=_TAGS)
     if_none_match = _header(
-        "If-None-Match", "Answer 304 (a write: 412) if the state is the one with this ETag"
+        "If-None-Match", "Answer 304 (a write: 412) if the state is the one with this ETag", pattern=_TAGS
     )
     write = [
         if_match,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from prefsync.http.messages import HttpRequest
 
-__all__ = ["OriginRefusedError", "check_origin"]
+__all__ = ["OriginRefusedError", "check_origin", "check_origin_of_credentials"]
 
 _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
@@ -40,6 +40,23 @@ def check_origin(request: HttpRequest, allowed: Collection[str]) -> None:
         raise OriginRefusedError(
             "pages of this origin may not connect here; the host names those that may in PREFSYNC_ALLOWED_ORIGINS"
         )
+
+
+def check_origin_of_credentials(request: HttpRequest, allowed: Collection[str]) -> None:
+    """Raise unless a request brings a token, or comes from where :func:`check_origin` allows.
+
+    What a browser adds by itself, a cookie say, it adds for pages of any origin, and to a plain ``POST`` without asking.
+    A token was put there by somebody who has it; CORS says whose pages may do so.
+
+    Args:
+        request: The request.
+        allowed: Origins as browsers send them.
+
+    Raises:
+        OriginRefusedError: It comes from elsewhere.
+    """
+    if not (request.header(b"authorization") or "").lower().startswith("bearer "):
+        check_origin(request, allowed)
 
 
 def _is_same(origin: str, host: str) -> bool:

@@ -28,7 +28,8 @@ ORIGIN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 KEY: Final = re.compile(r"[\x21-\x7e]{1,128}")
 
 _REVISION: Final = re.compile(r"[0-9]{1,16}")
-_SECONDS: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?")
+# As programs print numbers, 1e-05 among them.
+_SECONDS: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
 
 
 def refuse_token_in(request: HttpRequest) -> None:

@@ -13,7 +13,7 @@ from prefsync.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from prefsync.http.messages import HttpResponse
+from prefsync.http.messages import NOSNIFF, HttpResponse
 from prefsync.strictjson import MAX_ERRORS, encode
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ STATUS: Final[dict[str, tuple[int, str]]] = {
     "malformed-request": (400, "The request cannot be read"),
     "unauthenticated": (401, "A valid token is needed"),
     "insufficient-scope": (403, "The token does not allow this"),
+    "https-required": (403, "This is served over HTTPS alone"),
     "origin-refused": (403, "Pages of this origin may not connect"),
     "not-found": (404, "There is nothing here"),
     "method-not-allowed": (405, "This method is not for this path"),
@@ -113,21 +114,19 @@ def problem_with_delay(error: PrefsyncError) -> dict[str, Any]:
     return members
 
 
-def answer(error: PrefsyncError) -> HttpResponse:
-    """Answer with an error."""
+def answer(error: PrefsyncError, resource_metadata: str | None = None) -> HttpResponse:
+    """Answer with an error.
+
+    Args:
+        error: What went wrong.
+        resource_metadata: The URL at which clients find out where to get a token (RFC 9728, section 5.1).
+    """
     members = problem(error)
     body = encode(members)
     headers = _headers_of(body)
     match error:
-        case UnauthenticatedError(reason="missing"):
-            headers.append((b"www-authenticate", _REALM.encode()))
-        case UnauthenticatedError():
-            challenge = f'{_REALM}, error="invalid_token", error_description="{_quotable(str(error))}"'
-            headers.append((b"www-authenticate", challenge.encode()))
-        case InsufficientScopeError(scope=scope):
-            headers.append(
-                (b"www-authenticate", f'{_REALM}, error="insufficient_scope", scope="{scope}"'.encode())
-            )
+        case UnauthenticatedError() | InsufficientScopeError():
+            headers.append((b"www-authenticate", _challenge(error, resource_metadata).encode()))
         case UnsupportedMediaTypeError(coding=True):
             headers.append((b"accept-encoding", b"identity"))  # RFC 9110, section 15.5.16
         case ForbiddenMethodError(allowed=allowed):
@@ -162,10 +161,21 @@ def answer_status(status: int, detail: str, headers: Mapping[str, str] | None = 
     return HttpResponse(status, [*_headers_of(body), *fields], body)
 
 
+def _challenge(error: UnauthenticatedError | InsufficientScopeError, resource_metadata: str | None) -> str:
+    """Say what kind of token is needed (RFC 6750, section 3); of a token that was not sent there is no more to say."""
+    challenge = _REALM
+    if isinstance(error, InsufficientScopeError):
+        challenge += f', error="insufficient_scope", error_description="{_quotable(str(error))}", scope="{error.scope}"'
+    elif error.reason != "missing":
+        challenge += f', error="invalid_token", error_description="{_quotable(str(error))}"'
+    return challenge if resource_metadata is None else f'{challenge}, resource_metadata="{resource_metadata}"'
+
+
 def _headers_of(body: bytes) -> list[tuple[bytes, bytes]]:
     return [
         (b"content-type", b"application/problem+json"),
         (b"content-length", b"%d" % len(body)),
+        NOSNIFF,
         (b"cache-control", b"no-store"),
         (b"vary", b"Authorization, Accept-Encoding"),
     ]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from base64 import urlsafe_b64encode
 from datetime import UTC, datetime
 from hashlib import blake2b
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from prefsync.http.coding import COMPRESSED_FROM, chosen, compress
-from prefsync.http.messages import HttpResponse
+from prefsync.http.messages import NOSNIFF, HttpResponse
 from prefsync.strictjson import encode
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ __all__ = [
     "VARY",
     "Rendered",
     "render_change",
+    "render_client",
     "render_page",
     "render_snapshot",
     "render_ticket",
@@ -30,6 +32,7 @@ __all__ = [
 
 VARY: Final = (b"vary", b"Authorization, Accept-Encoding")
 _JSON: Final = (b"content-type", b"application/json")
+_JAVASCRIPT: Final = (b"content-type", b"text/javascript; charset=utf-8")
 _REVALIDATE: Final = (b"cache-control", b"private, no-cache")
 
 
@@ -40,14 +43,24 @@ class Rendered:
         body: In full.
         etag: Its strong entity tag; ``None`` where it has none.
         headers: More of its headers.
+        media: Its ``Content-Type``.
+        vary: What else it depends on.
     """
 
-    __slots__ = ("_coded_forms", "body", "etag", "headers")
+    __slots__ = ("_coded_forms", "_media", "body", "etag", "headers")
 
-    def __init__(self, body: bytes, etag: str | None, *headers: tuple[bytes, bytes]) -> None:
+    def __init__(
+        self,
+        body: bytes,
+        etag: str | None,
+        *headers: tuple[bytes, bytes],
+        media: tuple[bytes, bytes] = _JSON,
+        vary: tuple[bytes, bytes] = VARY,
+    ) -> None:
         self.body = body
         self.etag = etag
-        self.headers = [*headers, VARY]
+        self.headers = [*headers, vary]
+        self._media = media
         if etag is not None:
             self.headers.append((b"etag", etag.encode()))
         self._coded_forms: dict[str | None, tuple[bytes, list[tuple[bytes, bytes]]]] = {}
@@ -68,7 +81,7 @@ class Rendered:
         held = self._coded_forms.get(coding)
         if held is None:
             body = compress(coding, self.body) if coding else self.body
-            headers = [_JSON, (b"content-length", b"%d" % len(body)), *self.headers]
+            headers = [self._media, (b"content-length", b"%d" % len(body)), NOSNIFF, *self.headers]
             if coding:
                 headers.append((b"content-encoding", coding.encode()))
             held = self._coded_forms[coding] = (body, headers)
@@ -101,6 +114,15 @@ def render_schema(schema: dict[str, Any]) -> Rendered:
     body = encode(schema)
     tag = urlsafe_b64encode(blake2b(body, digest_size=15).digest()).decode()
     return Rendered(body, f'"{tag}"', _REVALIDATE)
+
+
+def render_client() -> Rendered:
+    """Render the browser client, the same for everybody."""
+    body = (files("prefsync") / "web" / "client.js").read_bytes()
+    tag = urlsafe_b64encode(blake2b(body, digest_size=15).digest()).decode()
+    # Pages that import it ask again after a release, and not at each visit.
+    caching = (b"cache-control", b"public, max-age=600")
+    return Rendered(body, f'"{tag}"', caching, media=_JAVASCRIPT, vary=(b"vary", b"Accept-Encoding"))
 
 
 def render_page(page: Page, schema: str) -> Rendered:
@@ -140,7 +162,7 @@ def render_ticket(ticket: str, life: int) -> HttpResponse:
     """
     body = encode({"ticket": ticket, "expires_in": life})
     length = (b"content-length", b"%d" % len(body))
-    return HttpResponse(200, [_JSON, length, (b"cache-control", b"no-store"), VARY], body)
+    return HttpResponse(200, [_JSON, length, NOSNIFF, (b"cache-control", b"no-store"), VARY], body)
 
 
 def render_update(update: Update) -> bytes:

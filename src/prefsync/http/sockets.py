@@ -15,26 +15,27 @@ from prefsync.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from prefsync.http.frames import Close, FrameError, Hello, Patch, Ping, Token, read_frame
+from prefsync.http.frames import Close, FrameError, Hello, Pace, Patch, Ping, Token, read_frame
 from prefsync.http.origins import check_origin
 from prefsync.http.parameters import query_of, refuse_token_in
-from prefsync.http.problems import answer
 from prefsync.http.rendering import render_change, render_update
 from prefsync.session import Farewell
 from prefsync.strictjson import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Sequence
 
+    from prefsync.catchup import Joined
     from prefsync.channel import Update
     from prefsync.clock import Clock
     from prefsync.document import Identity
-    from prefsync.http.admission import Admission, Headers
+    from prefsync.http.admission import Admission
     from prefsync.http.messages import Socket
     from prefsync.http.options import ApiOptions
+    from prefsync.http.quotas import Headers
     from prefsync.http.writing import Writer
-    from prefsync.hub import Joined
-    from prefsync.session import Session, Sessions
+    from prefsync.session import Session
+    from prefsync.sessions import Sessions
 
 __all__ = ["SUBPROTOCOL", "WebSockets"]
 
@@ -42,9 +43,6 @@ SUBPROTOCOL: Final = "prefsync.v1"
 
 # Seconds that a client has for its hello.
 _HELLO_LIMIT: Final = 10.0
-
-# Frames that a client may send in a second.
-_MOST_FRAMES: Final = 100
 
 # Seconds that a client has to take a close frame.
 _CLOSE_LIMIT: Final = 2.0
@@ -83,14 +81,17 @@ class WebSockets:
         self.clock = clock
         self.allowed_origins = allowed_origins
 
-    async def serve(self, socket: Socket, identity: Identity | None = None) -> None:
+    async def serve(
+        self, socket: Socket, identity: Identity | None = None, told: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
         """Serve one connection until it ends.
 
         Args:
             socket: As the mount hands it over.
             identity: Who calls, where the host's own authentication has found out.
+            told: Headers that the handshake's answer has in any case.
         """
-        headers: Headers = []
+        headers: Headers = [*told]
         try:
             ticket = self._check(socket)
             if identity is None and ticket is None and b"authorization" in socket.request.headers:
@@ -98,25 +99,29 @@ class WebSockets:
             if identity is not None:
                 await self.check(identity, headers)
         except PrefsyncError as error:
-            response = answer(error)
+            response = self.admission.refuse(error)
             response.headers += headers
             await socket.refuse(response)
             return
         conversation = _Conversation(self, socket)
-        await socket.accept(SUBPROTOCOL)
+        await socket.accept(SUBPROTOCOL, headers)
         try:
             if identity is None and ticket is not None:
                 identity = await self.admission.redeem(ticket, socket.request.client, [])
                 await self.check(identity, headers)
             await conversation.run(identity)
         except FrameError as error:
-            await _close(socket, error.code, error)
+            await self._end(socket, error.code, error, MalformedError.code)
         except UnauthenticatedError as error:
-            await _close(socket, Close.UNAUTHENTICATED, error)
+            await self._end(socket, Close.UNAUTHENTICATED, error, error.code)
         except InsufficientScopeError as error:
-            await _close(socket, Close.FORBIDDEN, error)
+            await self._end(socket, Close.FORBIDDEN, error, error.code)
         except (RateLimitedError, UnavailableError) as error:
-            await _close(socket, Close.TRY_AGAIN, error)
+            await self._end(socket, Close.TRY_AGAIN, error, error.code)
+
+    async def _end(self, socket: Socket, code: Close, error: Exception, reason: str) -> None:
+        self.admission.telemetry.refused(reason)
+        await _close(socket, code, error)
 
     async def check(self, identity: Identity, headers: Headers) -> None:
         """Raise unless whoever was named may open one more connection, and count it.
@@ -126,7 +131,7 @@ class WebSockets:
             InsufficientScopeError: They may not read.
             UnavailableError: They have as many as they may.
         """
-        await self.admission.count(identity.subject, headers)
+        await self.admission.quotas.streams.count(identity.subject.key, headers)
         if not identity.may(self.options.read_scope):
             raise InsufficientScopeError(self.options.read_scope)
         self.sessions.check(identity.subject)
@@ -146,8 +151,18 @@ class _Conversation:
     """One connection after its handshake; also the outlet of its session."""
 
     is_plain = True
+    transport: Final = "websocket"
 
-    __slots__ = ("_client", "_frames", "_identity", "_scope", "_second", "_session", "_socket", "_sockets")
+    __slots__ = (
+        "_client",
+        "_identity",
+        "_pace",
+        "_reading",
+        "_scope",
+        "_session",
+        "_socket",
+        "_sockets",
+    )
 
     def __init__(self, sockets: WebSockets, socket: Socket) -> None:
         self._sockets = sockets
@@ -156,8 +171,8 @@ class _Conversation:
         self._session: Session | None = None
         self._client: str | None = None
         self._scope = anyio.CancelScope()
-        self._second = 0.0
-        self._frames = 0
+        self._reading: anyio.CancelScope | None = None
+        self._pace = Pace()
 
     async def run(self, identity: Identity | None) -> None:
         """Talk until either side ends it."""
@@ -170,11 +185,11 @@ class _Conversation:
             joined = await session.join(hello.since, hello.schema)
             with self._scope:
                 session.begin(joined, partial(self._greet, joined))
-                while (frame := await self._receive()) is not None:
+                while not session.is_ending and (frame := await self._read()) is not None:
                     with session.answering():
                         await self._answer(session, frame)
-                    if session.is_ending:
-                        await anyio.sleep_forever()  # until the farewell was said, which ends this scope
+                if session.is_ending:
+                    await anyio.sleep_forever()  # until the farewell was said, which ends this scope
         finally:
             self._sockets.sessions.close(session)
 
@@ -205,7 +220,9 @@ class _Conversation:
         else:
             identity = named
         self._identity = identity
-        self._session = self._sockets.sessions.open(identity.subject, self, identity.expires_at)
+        self._session = self._sockets.sessions.open(
+            identity.subject, self, identity.expires_at, identity.revoked_by
+        )
         return self._session
 
     async def _verify(self, token: str) -> Identity:
@@ -217,16 +234,17 @@ class _Conversation:
             raise InsufficientScopeError(self._sockets.options.read_scope)
         return identity
 
+    async def _read(self) -> Hello | Patch | Token | Ping | None:
+        """Return the next frame; ``None`` when there is none, or a farewell is to be said."""
+        with anyio.CancelScope() as self._reading:
+            return await self._receive()
+        return None
+
     async def _receive(self) -> Hello | Patch | Token | Ping | None:
         message = await self._socket.receive()
         if message is None:
             return None
-        now = self._sockets.clock.monotonic()
-        if now - self._second >= 1:
-            self._second, self._frames = now, 0
-        self._frames += 1
-        if self._frames > _MOST_FRAMES:
-            raise FrameError(Close.TOO_MANY, f"more than {_MOST_FRAMES} frames in a second")
+        self._pace.count(self._sockets.clock.monotonic())
         return read_frame(message, self._sockets.writer.limits.body)
 
     async def _answer(self, session: Session, frame: Hello | Patch | Token | Ping) -> None:
@@ -239,7 +257,7 @@ class _Conversation:
             case Token():
                 identity = await self._verify(frame.token)
                 self._identity = identity
-                self._sockets.sessions.expire(session, identity.expires_at)
+                self._sockets.sessions.expire(session, identity.expires_at, identity.revoked_by)
                 await self._say(session, lambda: {"type": "ok"})
             case Hello():
                 raise FrameError(Close.BAD_FRAME, "a second hello")
@@ -284,11 +302,18 @@ class _Conversation:
 
     async def farewell(self, reason: Farewell) -> None:
         """See ``Outlet``."""
+        if self._reading is not None:
+            self._reading.cancel()  # granian closes no WebSocket that is read from
         await self._socket.close(*_REASONS[reason])
 
     def cut(self) -> None:
         """See ``Outlet``."""
         self._scope.cancel()
+
+    def drop(self) -> None:
+        """See ``Outlet``."""
+        self._socket.drop()
+        self.cut()
 
 
 def _frame(update: Update) -> str:
@@ -301,5 +326,7 @@ async def _close(socket: Socket, code: Close, error: Exception) -> None:
 
     RFC 6455, section 5.5: 125 bytes, of which the code takes two. A client that takes nothing is not waited for.
     """
-    with anyio.move_on_after(_CLOSE_LIMIT):
+    with anyio.move_on_after(_CLOSE_LIMIT) as limit:
         await socket.close(code, str(error).encode()[:123].decode(errors="ignore"))
+    if limit.cancelled_caught:
+        socket.drop()

@@ -77,6 +77,7 @@ class Writer:
                 condition=_condition(frame.if_revision),
             )
         except PrefsyncError as error:
+            self._admission.telemetry.refused(error.code)
             return {"type": "nack", "id": frame.id, "problem": problem_with_delay(error)}
         return {"type": "ack", "id": frame.id, "revision": snapshot.revision}
 
@@ -101,7 +102,7 @@ class Writer:
         Raises:
             PrefsyncError: As for ``PATCH /``.
         """
-        await self._admission.count(identity.subject, [])
+        await self._admission.quotas.writes.count(identity.subject.key, [])
         if not identity.may(self._options.write_scope):
             raise InsufficientScopeError(self._options.write_scope)
         if condition is None and self._options.require_if_match:

@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from prefsync.http.frames import Close, FrameError
-from prefsync.socketio.packets import NAMESPACE, event, update_event, welcome_event
+from prefsync.http.frames import Pace
+from prefsync.socketio.packets import NAMESPACE, event, welcome_event
 from prefsync.socketio.server import packet, update_packet
 from prefsync.strictjson import encode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from prefsync.catchup import Joined
     from prefsync.channel import Update
     from prefsync.document import Identity
-    from prefsync.hub import Joined
-    from prefsync.session import Farewell, Session, Sessions
+    from prefsync.http.messages import Socket
+    from prefsync.session import Farewell, Session
+    from prefsync.sessions import Sessions
     from prefsync.socketio.server import EnginePacket, Server
 
 __all__ = ["Client"]
@@ -29,11 +31,15 @@ _JOIN_LIMIT: Final = 10.0
 # Seconds that a client has for the last that it is sent.
 _CLOSE_LIMIT: Final = 2.0
 
-# Packets that a client may send in a second.
-_MOST_PACKETS: Final = 100
-
 # Packets that may wait for a client, answers to its own among them, before it is not read from.
 _MOST_WAITING: Final = 16
+
+# What the protocol calls the reasons for which a client is dismissed, where it is to blame.
+_REFUSALS: Final = {
+    "bad-frame": "malformed-request",
+    "too-many": "rate-limited",
+    "unauthenticated": "unauthenticated",
+}
 
 _DISCONNECT: Final = f"1{NAMESPACE},"
 
@@ -56,10 +62,34 @@ class Client:
         has_asked: Whether it has sent a connect that was not refused.
         is_over: Whether nothing more is read from it or sent to it.
         lock: Held while what it posts is dealt with.
+        pace: Counts what it sends.
         carrier: What serves its WebSocket.
+        socket: That WebSocket.
     """
 
     is_plain = True
+    transport: Final = "socketio"
+
+    __slots__ = (
+        "_greeting",
+        "_limit",
+        "_queued",
+        "_schema",
+        "_server",
+        "_sessions",
+        "_write",
+        "address",
+        "carrier",
+        "engine_id",
+        "has_asked",
+        "identity",
+        "is_over",
+        "lock",
+        "name",
+        "pace",
+        "session",
+        "socket",
+    )
 
     def __init__(self, server: Server, sessions: Sessions, address: str, schema: str) -> None:
         self.address = address
@@ -70,12 +100,12 @@ class Client:
         self.has_asked = False
         self.is_over = False
         self.lock = asyncio.Lock()
+        self.pace = Pace()
         self.carrier: asyncio.Task[None] | None = None
+        self.socket: Socket | None = None
         self._server = server
         self._sessions = sessions
         self._schema = schema
-        self._second = 0.0
-        self._packets = 0
         self._limit: asyncio.TimerHandle | None = None
         self._queued: str | None = None
         self._write: Callable[[str], Awaitable[None]] | None = None
@@ -88,18 +118,6 @@ class Client:
     def _give_up_waiting(self) -> None:
         if self.session is None:
             self.shut()
-
-    def count(self, now: float) -> None:
-        """Count a packet.
-
-        Raises:
-            FrameError: There were too many.
-        """
-        if now - self._second >= 1:
-            self._second, self._packets = now, 0
-        self._packets += 1
-        if self._packets > _MOST_PACKETS:
-            raise FrameError(Close.TOO_MANY, f"more than {_MOST_PACKETS} packets in a second")
 
     async def has_room(self) -> None:
         """Return when not too much waits for the client, or when it is over."""
@@ -121,7 +139,7 @@ class Client:
         joined = await session.join(since, schema)
 
         async def greet() -> None:
-            await self._enqueue(packet(self._greet(joined)))
+            await self._enqueue(self._greet(joined))
 
         self._greeting = lambda: session.begin(joined, greet)
 
@@ -133,10 +151,10 @@ class Client:
         if greeting is not None:
             greeting()
 
-    def _greet(self, joined: Joined) -> str:
+    def _greet(self, joined: Joined) -> EnginePacket:
         if joined.reset is not None:
-            return update_event(joined.reset)
-        return welcome_event(joined, self._schema)
+            return joined.reset.form(update_packet)
+        return packet(welcome_event(joined, self._schema))
 
     def leave(self) -> None:
         """Follow no more."""
@@ -150,6 +168,8 @@ class Client:
         """Say why it ends, as far as the client has joined, and end it."""
         if self.is_over:
             return
+        if reason in _REFUSALS:
+            self._sessions.telemetry.refused(_REFUSALS[reason])
         session = self.session
         if session is not None:
             self._put(event("bye", encode({"reason": reason})))
@@ -166,8 +186,10 @@ class Client:
 
     async def _shut(self, patience: float) -> None:
         try:
-            with anyio.move_on_after(patience):
+            with anyio.move_on_after(patience) as limit:
                 await self._server.queue(self.engine_id).join()
+            if patience and limit.cancelled_caught and self.socket is not None:
+                self.socket.drop()
         except ConnectionError:
             return  # the client was faster
         finally:
@@ -205,6 +227,7 @@ class Client:
             write: Writes to that WebSocket.
         """
         if text is self._queued:
+            self._queued = None
             self._write = write
 
     async def _enqueue(self, what: EnginePacket) -> None:
@@ -234,3 +257,9 @@ class Client:
     def cut(self) -> None:
         """See ``Outlet``."""
         self.shut()
+
+    def drop(self) -> None:
+        """See ``Outlet``."""
+        self.shut()
+        if self.socket is not None:
+            self.socket.drop()

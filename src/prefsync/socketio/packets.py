@@ -17,8 +17,8 @@ from prefsync.http.rendering import render_change, render_update
 from prefsync.strictjson import encode, parse
 
 if TYPE_CHECKING:
+    from prefsync.catchup import Joined
     from prefsync.channel import Update
-    from prefsync.hub import Joined
 
 __all__ = [
     "NAMESPACE",
@@ -115,7 +115,7 @@ def welcome_event(joined: Joined, schema: str) -> str:
 
 def _parse(text: str) -> Any:
     try:
-        return parse(text.encode("utf-8", "surrogatepass"))
+        return parse(text.encode("utf-8", "surrogatepass"), cuts=True)
     except MalformedError as error:
         raise _bad(str(error)[:120]) from None
 

@@ -18,6 +18,7 @@ from socketio.exceptions import ConnectionRefusedError as RefusedError
 from socketio.packet import Packet
 
 from prefsync.socketio.packets import NAMESPACE, update_event
+from prefsync.socketio.queues import PacketQueue
 from prefsync.strictjson import encode, parse
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class _StrictJson:
 
     @staticmethod
     def loads(text: str) -> Any:
-        return parse(text.encode("utf-8", "surrogatepass"))
+        return parse(text.encode("utf-8", "surrogatepass"), cuts=True)
 
     @staticmethod
     def dumps(value: Any, separators: tuple[str, str]) -> str:
@@ -68,7 +69,18 @@ class _Packet(Packet):  # type: ignore[misc]  # ships no types
 
 
 class _Engine(engineio.AsyncServer):  # type: ignore[misc]  # ships no types
-    """An Engine.IO server whose tasks end with it: those that ping would outlive it by a ping's interval."""
+    """An Engine.IO server that is handed environments and not ASGI scopes, and keeps little for each client.
+
+    Its tasks end with it: those that ping would outlive it by a ping's interval.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Its own translation keeps a class that it makes for each request, as long as a WebSocket lasts.
+        self._async: dict[str, Any] = {**vars(self)["_async"], "translate_request": _as_it_is}
+
+    def create_queue(self, *_args: Any, **_kwargs: Any) -> PacketQueue[Any]:
+        return PacketQueue()
 
     def start_background_task(
         self, target: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
@@ -78,6 +90,10 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]  # ships no types
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         return task
+
+
+def _as_it_is(environ: dict[str, Any]) -> dict[str, Any]:
+    return environ
 
 
 class Events(Protocol):
@@ -158,7 +174,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # ships no types
         """
         self.queue(engine_id).put_nowait(packet)
 
-    def queue(self, engine_id: str) -> asyncio.Queue[EnginePacket]:
+    def queue(self, engine_id: str) -> PacketQueue[EnginePacket]:
         """Return what waits for a client; its ``join`` returns when nothing does.
 
         Raises:
@@ -167,7 +183,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]  # ships no types
         engine = self.eio.sockets.get(engine_id)
         if engine is None or engine.closed:
             raise ConnectionError(f"the Engine.IO session {engine_id} is over")
-        queue: asyncio.Queue[EnginePacket] = engine.queue
+        queue: PacketQueue[EnginePacket] = engine.queue
         return queue
 
     async def close(self, engine_id: str) -> None:

@@ -15,20 +15,21 @@ from prefsync.errors import (
     UnavailableError,
     UndeclaredNamespaceError,
 )
+from prefsync.http.bodies import read_body
 from prefsync.http.frames import Close, FrameError, Hello, Patch, Token, interpret, read_hello
 from prefsync.http.messages import ClientGoneError
 from prefsync.http.origins import check_origin
 from prefsync.http.parameters import query_of, refuse_token_in
-from prefsync.http.problems import ForbiddenMethodError, TooLargeError, answer, problem_with_delay
+from prefsync.http.problems import ForbiddenMethodError, TooLargeError, problem_with_delay
 from prefsync.session import Farewell
-from prefsync.socketio.carriers import CLIENT, Carried, plain, scope_of
+from prefsync.socketio.carriers import CLIENT, Carried, plain, request_environ, socket_environ
 from prefsync.socketio.clients import Client
 from prefsync.socketio.packets import NAMESPACE, SEPARATOR, Kind, read_packet
 from prefsync.socketio.server import MOST_PACKETS, RefusedError, Server, packet
 from prefsync.strictjson import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
     from contextlib import AbstractContextManager
     from typing import Self
 
@@ -100,23 +101,29 @@ class SocketIo:
                 return await self._post(request, client)
             raise ForbiddenMethodError(("GET", "POST"))
         except PrefsyncError as error:
-            return answer(error)
+            return self._sockets.admission.refuse(error)
 
-    async def connect(self, socket: Socket) -> None:
-        """Serve a WebSocket until it ends."""
+    async def connect(self, socket: Socket, told: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        """See ``PushTransport``."""
         try:
             client = self._admit(socket.request)
         except PrefsyncError as error:
-            await socket.refuse(answer(error))
+            response = self._sockets.admission.refuse(error)
+            response.headers += told
+            await socket.refuse(response)
             return
-        carried = Carried(client, socket, self._passes)
-        scope = scope_of(socket.request, "websocket", client)
-        carrier = asyncio.create_task(
-            self._server.handle_request(scope, carried.receive, carried.send), name="prefsync-socketio"
-        )
-        client.carrier = carrier
+        environ = socket_environ(socket.request, client, Carried(client, socket, self._passes, told))
+        carrier = asyncio.create_task(self._server.handle_request(environ), name="prefsync-socketio")
+        client.carrier, client.socket = carrier, socket
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def end(_carrier: asyncio.Task[None]) -> None:
+            if not over.done():
+                over.set_result(None)
+
+        carrier.add_done_callback(end)
         try:
-            await asyncio.wait({carrier})
+            await over  # asyncio.wait, or an event, would hold as much as a session until then
         finally:
             carrier.cancel()
             self._server.give_up_upgrade(client.engine_id)
@@ -156,7 +163,7 @@ class SocketIo:
 
     async def _post(self, request: HttpRequest, client: Client) -> HttpResponse:
         async with client.lock:
-            raw = await request.read(self._body_limit)
+            raw = await read_body(request, self._body_limit)
             if len(raw) > self._body_limit:
                 raise TooLargeError(f"a payload may have at most {self._body_limit} bytes")
             try:
@@ -177,13 +184,10 @@ class SocketIo:
         """Let python-socketio answer a request."""
         sent: list[dict[str, Any]] = []
 
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": body}
-
         async def send(message: dict[str, Any]) -> None:
             sent.append(message)
 
-        await self._server.handle_request(scope_of(request, "http", client, len(body)), receive, send)
+        await self._server.handle_request(request_environ(request, client, body, send))
         status = sent[0]["status"]
         if status != HTTPStatus.OK:
             raise MalformedError("this is no request of Engine.IO 4, or its session is over")
@@ -194,7 +198,7 @@ class SocketIo:
         if client.is_over:
             return False
         try:
-            client.count(self._sockets.clock.monotonic())
+            client.pace.count(self._sockets.clock.monotonic())
             return self._check(client, _text(message, self._body_limit, is_posted=is_posted))
         except FrameError as error:
             client.dismiss(_REASONS.get(error.code, "bad-frame"))
@@ -230,7 +234,7 @@ class SocketIo:
 
     def opened(self, engine_id: str, environ: dict[str, Any]) -> None:
         """See ``Events``."""
-        client: Client = environ["asgi.scope"][CLIENT]
+        client: Client = environ[CLIENT]
         client.engine_id = engine_id
         self._clients[engine_id] = client
         client.expect_join()
@@ -261,12 +265,13 @@ class SocketIo:
         Raises:
             RefusedError: It is refused, and told by a problem.
         """
-        client: Client = environ["asgi.scope"][CLIENT]
+        client: Client = environ[CLIENT]
         try:
             await self._join(client, auth or {})
             self._joined[sid] = client
         except PrefsyncError as error:
             client.leave()
+            self._sockets.admission.telemetry.refused(error.code)
             raise RefusedError(str(error), problem_with_delay(error)) from None
 
     async def _join(self, client: Client, auth: dict[str, Any]) -> None:
@@ -274,7 +279,9 @@ class SocketIo:
         identity = await self._identify(client, hello, auth.get("ticket"))
         await self._sockets.check(identity, [])
         client.name, client.identity = hello.client, identity
-        session = self._sockets.sessions.open(identity.subject, client, identity.expires_at)
+        session = self._sockets.sessions.open(
+            identity.subject, client, identity.expires_at, identity.revoked_by
+        )
         await client.join(session, hello.since, hello.schema)
         if client.is_over:
             client.leave()
@@ -326,7 +333,7 @@ class SocketIo:
             if is_same and identity.may(self._sockets.options.read_scope):
                 client.identity = identity
                 if client.session is not None:
-                    self._sockets.sessions.expire(client.session, identity.expires_at)
+                    self._sockets.sessions.expire(client.session, identity.expires_at, identity.revoked_by)
                 return {"type": "ok"}
             client.dismiss("unauthenticated")
         return self._server.not_handled

@@ -33,14 +33,17 @@ if TYPE_CHECKING:
 
     from prefsync.document import Document, Subject
     from prefsync.ports import (
+        Alive,
         Announcement,
         CacheEntry,
         ChangeLog,
         Gap,
+        Kept,
         LoggedRevision,
         Lost,
         Outcome,
         RequestRecord,
+        Trimmed,
         Write,
     )
 
@@ -191,13 +194,18 @@ class _WrappedRepository(_Wrapper, PreferenceRepository):
     async def request(self, subject: Subject, key: str) -> RequestRecord | None:
         return await self._do("request", lambda: self.inner.request(subject, key))
 
+    async def kept(self, subject: Subject) -> Kept:
+        return await self._do("kept", lambda: self.inner.kept(subject))
+
     async def erase(self, subject: Subject) -> int:
         return await self._do("erase", lambda: self.inner.erase(subject))
 
-    async def trim(self, *, changes_before: int, requests_before: int, limit: int) -> int:
-        def call() -> Coroutine[Any, Any, int]:
+    async def trim(
+        self, *, changes_before: int, requests_before: int, limit: int, cursor: str = ""
+    ) -> Trimmed:
+        def call() -> Coroutine[Any, Any, Trimmed]:
             return self.inner.trim(
-                changes_before=changes_before, requests_before=requests_before, limit=limit
+                changes_before=changes_before, requests_before=requests_before, limit=limit, cursor=cursor
             )
 
         return await self._do("trim", call)
@@ -320,10 +328,10 @@ class WrappedNotifier(_Wrapper, ChangeNotifier):
         await self._do("publish", lambda: self.inner.publish(announcement))
 
     def subscribe(
-        self, wanted: Callable[[str], bool] | None = None
-    ) -> AbstractAsyncContextManager[AsyncIterator[Announcement | Lost | Gap]]:
+        self, wanted: Callable[[str], bool] | None = None, *, pulse: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[Announcement | Lost | Gap | Alive]]:
         """Receive what is published."""
-        return self.inner.subscribe(wanted)
+        return self.inner.subscribe(wanted, pulse=pulse)
 
 
 class PausingNotifier(WrappedNotifier, _Pausing):

@@ -10,13 +10,14 @@ from prefsync.testing._repository.keys import KeyPromises
 from prefsync.testing._repository.log import LogPromises, TrimPromises
 from prefsync.testing._repository.outage import OutagePromises
 from prefsync.testing._repository.relay import RelayPromises
+from prefsync.testing._repository.together import TogetherPromises
 
 __all__ = ["RepositoryContract", "RepositoryOutageContract"]
 
 
 @pytest.mark.anyio
 class RepositoryContract(
-    DocumentPromises, LogPromises, TrimPromises, KeyPromises, ErasurePromises, RelayPromises
+    DocumentPromises, LogPromises, TrimPromises, KeyPromises, ErasurePromises, RelayPromises, TogetherPromises
 ):
     """What every repository promises. Subclass it, name the class ``Test...`` and give the fixtures.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from prefsync.ports import Gap, Lost
+from prefsync.ports import Alive, Gap, Lost
 from prefsync.testing.doubles import WrappedNotifier
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Mishaps:
 
 
 class UnreliableNotifier(WrappedNotifier):
-    """A notifier that loses, repeats and reorders, as its port allows; ``Lost`` and ``Gap`` always pass.
+    """A notifier that loses, repeats and reorders, as its port allows; ``Lost``, ``Gap`` and ``Alive`` always pass.
 
     Args:
         inner: Does the work.
@@ -83,10 +83,10 @@ class UnreliableNotifier(WrappedNotifier):
 
     @asynccontextmanager
     async def subscribe(
-        self, wanted: Callable[[str], bool] | None = None
-    ) -> AsyncIterator[AsyncIterator[Announcement | Lost | Gap]]:
+        self, wanted: Callable[[str], bool] | None = None, *, pulse: bool = False
+    ) -> AsyncIterator[AsyncIterator[Announcement | Lost | Gap | Alive]]:
         """Receive what is published, after what may happen to it."""
-        async with self.inner.subscribe(wanted) as announcements:
+        async with self.inner.subscribe(wanted, pulse=pulse) as announcements:
             if self._mishaps is None:
                 yield announcements
                 return
@@ -102,7 +102,7 @@ class UnreliableNotifier(WrappedNotifier):
 
 
 async def _forward(
-    announcements: AsyncIterator[Announcement | Lost | Gap], send: MemoryObjectSendStream[Any]
+    announcements: AsyncIterator[Announcement | Lost | Gap | Alive], send: MemoryObjectSendStream[Any]
 ) -> None:
     with send:
         try:
@@ -114,7 +114,7 @@ async def _forward(
 
 async def _spoiled(
     receive: MemoryObjectReceiveStream[Any], mishaps: Mishaps, chance: random.Random
-) -> AsyncIterator[Announcement | Lost | Gap]:
+) -> AsyncIterator[Announcement | Lost | Gap | Alive]:
     late: list[list[Any]] = []  # each behind how many it still lets pass
     while True:
         one: Any = None
@@ -127,7 +127,7 @@ async def _spoiled(
             raise one
         if one is None:
             yield late.pop(0)[1]
-        elif isinstance(one, Lost | Gap):
+        elif isinstance(one, Lost | Gap | Alive):
             yield one
         else:
             for overtaken_by in _fate(mishaps, chance):

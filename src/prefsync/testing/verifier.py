@@ -11,8 +11,9 @@ import pytest
 
 from prefsync.document import Subject
 from prefsync.errors import UnauthenticatedError
+from prefsync.testing.hostile_tokens import HOSTILE_TOKENS
 from prefsync.testing.samples import PATIENCE
-from prefsync.testing.tokens import AUDIENCE, HOSTILE_TOKENS, ISSUER, TENANT_CLAIM
+from prefsync.testing.tokens import AUDIENCE, ISSUER, TENANT_CLAIM
 
 if TYPE_CHECKING:
     from prefsync.ports import TokenVerifier
@@ -122,26 +123,38 @@ class TokenVerifierContract:
         assert identity.expires_at is not None
         assert identity.expires_at >= expires
 
-    @pytest.mark.parametrize("case", HOSTILE_TOKENS)
-    async def test_a_hostile_token_is_refused(
-        self, verifier: TokenVerifier, mint: TokenMint, case: str
-    ) -> None:
-        """Whatever is wrong with a token, it is refused as unauthenticated, soon, and each time."""
-        token = HOSTILE_TOKENS[case](mint)
-        with anyio.fail_after(PATIENCE):
+    async def test_hostile_tokens_are_refused(self, verifier: TokenVerifier, mint: TokenMint) -> None:
+        """Whatever is wrong with a token, it is refused as unauthenticated, soon, each time, and is not repeated."""
+        faults = []
+        for case in HOSTILE_TOKENS.values():
+            token = case.make(mint)
             for _ in range(2):
-                with pytest.raises(UnauthenticatedError) as caught:
-                    await verifier.verify(token)
-                assert caught.value.reason == "invalid_token"
-                assert not token or token not in str(caught.value)
+                with anyio.fail_after(PATIENCE):
+                    fault = await _fault(verifier, token)
+                if fault is not None:
+                    faults.append(f"{case.name} {fault}; it is for: {case.purpose}")
+        assert not faults, "\n".join(faults)
 
     async def test_a_refusal_spoils_no_good_token(self, verifier: TokenVerifier, mint: TokenMint) -> None:
         """After any number of hostile tokens, a good one is taken and a bad copy of it is not."""
         good = mint.token()
         assert (await verifier.verify(good)).subject.user == "user-1"
-        for make in HOSTILE_TOKENS.values():
+        for case in HOSTILE_TOKENS.values():
             with suppress(Exception):  # as other tests say
-                await verifier.verify(make(mint))
+                await verifier.verify(case.make(mint))
         assert (await verifier.verify(good)).subject.user == "user-1"
         with pytest.raises(UnauthenticatedError):
             await verifier.verify(good[:-2])
+
+
+async def _fault(verifier: TokenVerifier, token: str) -> str | None:
+    """Return what a verifier does wrong about a hostile token, if anything."""
+    try:
+        await verifier.verify(token)
+    except UnauthenticatedError as error:
+        if error.reason != "invalid_token":
+            return f"is refused as {error.reason}"
+        return "is repeated" if token and token in str(error) else None
+    except Exception as error:  # noqa: BLE001  # which is what the test is about
+        return f"makes it raise {error!r}"
+    return "is taken"

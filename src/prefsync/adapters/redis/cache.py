@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from hashlib import sha1
 from typing import TYPE_CHECKING, Final, Self
 
 from redis.exceptions import ResponseError
 
+from prefsync.chance import between
 from prefsync.errors import UnavailableError
 from prefsync.ports import CacheEntry, PreferenceCache
 
@@ -72,7 +72,7 @@ class RedisCache(PreferenceCache):
 
     def put(self, subject: Subject, entry: CacheEntry) -> Awaitable[None]:
         value = b"%0*d%b" % (_DIGITS, entry.version, entry.payload)
-        milliseconds = int(self._ttl * 1000 * random.uniform(0.9, 1.0))  # noqa: S311  # spreads load, hides nothing
+        milliseconds = int(self._ttl * 1000 * between(0.9, 1))
         return self._link.script(
             _PUT, _PUT_DIGEST, [self._prefix + subject.key], [value, max(1, milliseconds)]
         )

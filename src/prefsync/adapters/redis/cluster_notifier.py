@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -13,7 +14,7 @@ from prefsync.adapters.inbox import Inbox, fed, kept_up
 from prefsync.adapters.redis.listening import CONNECT_LIMIT, LINK_ERRORS, Line, subscriber
 from prefsync.adapters.redis.notifier import finish
 from prefsync.errors import ConfigurationError, UnavailableError
-from prefsync.ports import Announcement, ChangeNotifier, Gap, Lost
+from prefsync.ports import Alive, Announcement, ChangeNotifier, Gap, Lost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -57,9 +58,9 @@ class RedisClusterNotifier(ChangeNotifier):
 
     @asynccontextmanager
     async def subscribe(
-        self, wanted: Callable[[str], bool] | None = None
-    ) -> AsyncIterator[AsyncIterator[Announcement | Lost | Gap]]:
-        inbox = Inbox(unpack)
+        self, wanted: Callable[[str], bool] | None = None, *, pulse: bool = False
+    ) -> AsyncIterator[AsyncIterator[Announcement | Lost | Gap | Alive]]:
+        inbox = Inbox(unpack, has_pulse=pulse)
         channels = {self._channel(beginning): beginning for beginning in _BEGINNINGS}
         lines = _Lines(self._link, channels, inbox, wanted)
 
@@ -92,6 +93,7 @@ class _Lines:
         self._wanted = wanted
         self._tasks: dict[Address, asyncio.Task[None]] = {}
         self._owners: dict[Address, list[str]] = {}
+        self._alive: dict[Address, float] = {}
 
     async def listen(self) -> None:
         """Listen at every node that owns channels; return or raise when one of them is lost."""
@@ -131,14 +133,23 @@ class _Lines:
         node = await self._link.nodes.node_at(address)
         prefix, tag = self._link.prefix, self._channels[channels[0]] * 2
         async with asyncio.timeout(CONNECT_LIMIT) as limit, subscriber(node) as connection:
-            line = Line(connection, "s", channels, f"{prefix}:beat:{{{tag}}}", self._link.client.gather)
+            beats, publish = f"{prefix}:beat:{{{tag}}}", self._link.client.gather
+            alive = partial(self._heard, address)
+            line = Line(connection, "s", channels, beats, publish, self._inbox, self._wanted, alive)
             await line.subscribe()
             limit.reschedule(None)
             if not subscribed.done():
                 subscribed.set_result(None)
-            await line.listen(self._inbox, self._wanted)
+            await line.listen()
+
+    def _heard(self, address: Address, at: float) -> None:
+        """Tell up to when all nodes were heard."""
+        self._alive[address] = at
+        if self._alive.keys() == self._owners.keys():
+            self._inbox.alive(min(self._alive.values()))
 
     async def _end(self, address: Address) -> None:
+        self._alive.pop(address, None)
         task = self._tasks.pop(address)
         task.cancel()
         await asyncio.wait([task])

@@ -131,9 +131,10 @@ class RedisLink(Part):
 def _check_url(url: str) -> None:
     try:
         Redis.from_url(url)
-    except ValueError as error:
+    except ValueError:  # whose message may hold a part of the password
         raise ConfigurationError(
-            f"PREFSYNC_REDIS_URL cannot be read ({error}); write redis://host:6379/0, rediss://... or unix://..."
+            "PREFSYNC_REDIS_URL cannot be read; write redis://:password@host:6379/0, rediss://... or unix://..., the"
+            " password percent-encoded"
         ) from None
 
 

@@ -12,7 +12,7 @@ from prefsync.adapters.announcements import pack, unpack
 from prefsync.adapters.inbox import Inbox, fed, kept_up
 from prefsync.adapters.redis.listening import CONNECT_LIMIT, LINK_ERRORS, Line, subscriber
 from prefsync.errors import UnavailableError
-from prefsync.ports import Announcement, ChangeNotifier, Gap, Lost
+from prefsync.ports import Alive, Announcement, ChangeNotifier, Gap, Lost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -46,19 +46,18 @@ class RedisNotifier(ChangeNotifier):
 
     @asynccontextmanager
     async def subscribe(
-        self, wanted: Callable[[str], bool] | None = None
-    ) -> AsyncIterator[AsyncIterator[Announcement | Lost | Gap]]:
-        inbox = Inbox(unpack)
+        self, wanted: Callable[[str], bool] | None = None, *, pulse: bool = False
+    ) -> AsyncIterator[AsyncIterator[Announcement | Lost | Gap | Alive]]:
+        inbox = Inbox(unpack, has_pulse=pulse)
 
         async def listen() -> None:
             async with asyncio.timeout(CONNECT_LIMIT) as limit, subscriber(self._link) as connection:
-                line = Line(
-                    connection, "", [self._channel], f"{self._link.prefix}:beat", self._link.client.gather
-                )
+                beats, publish = f"{self._link.prefix}:beat", self._link.client.gather
+                line = Line(connection, "", [self._channel], beats, publish, inbox, wanted, inbox.alive)
                 await line.subscribe()
                 limit.reschedule(None)
                 inbox.back()
-                await line.listen(inbox, wanted)
+                await line.listen()
 
         async with fed(inbox, lambda: kept_up(inbox, listen, LINK_ERRORS, "Redis")):
             yield inbox

@@ -61,17 +61,24 @@ class Wire(asyncio.Protocol):
     Args:
         connection: redis-py's, connected.
         answered: Called with each reply, in order; an error is a reply.
-        lost: Called once when the connection is gone, with the reason if there is one.
+        lost: Called when the connection is gone, with the reason if there is one.
+        pushed: Called with what the server sends unasked (RESP3, "push types"), if anybody wants it.
     """
 
     def __init__(
-        self, connection: Any, answered: Callable[[Any], None], lost: Callable[[Wire, Exception | None], None]
+        self,
+        connection: Any,
+        answered: Callable[[Any], None],
+        lost: Callable[[Wire, Exception | None], None],
+        *,
+        pushed: Callable[[Any], None] | None = None,
     ) -> None:
         # None of this has a public name in redis-py. The connection is told that it has nothing to do with it any
         # more; the writer is kept, because it would close the transport when it is collected.
         self._writer, connection._writer, connection._reader = connection._writer, None, None  # noqa: SLF001
         self._answered = answered
         self._lost = lost
+        self._pushed = pushed
         self._reader = hiredis.Reader(replyError=_reply_error, notEnoughData=_NOTHING)
         self._closed = asyncio.get_running_loop().create_future()
         self._transport: asyncio.Transport = self._writer.transport
@@ -109,8 +116,10 @@ class Wire(asyncio.Protocol):
         try:
             reader.feed(data)
             while (reply := reader.gets()) is not _NOTHING:
-                if not isinstance(reply, hiredis.PushNotification):  # asked for by nobody
+                if not isinstance(reply, hiredis.PushNotification):
                     answered(reply)
+                elif self._pushed is not None:
+                    self._pushed(reply)
         except (hiredis.HiredisError, RedisError) as error:
             self._end(error)
 

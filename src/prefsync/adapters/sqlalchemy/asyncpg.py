@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections import deque
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -18,15 +19,19 @@ if find_spec("asyncpg") is None:
     raise MissingExtraError("PostgreSQL through asyncpg", "postgres")
 
 import asyncpg
+from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 from prefsync.adapters.sqlalchemy.operations import KeyClaimedError, Operation, Statement
+from prefsync.adapters.sqlalchemy.refusals import read_only, refusal
 from prefsync.adapters.sqlalchemy.runners import LostRaceError, positional
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["AsyncpgRunner"]
+    from sqlalchemy import Connection
+
+__all__ = ["AsyncpgRunner", "connect_through_anything", "is_pooled"]
 
 logger = logging.getLogger("prefsync")
 
@@ -38,6 +43,9 @@ TIME_LIMIT: Final = 1.0
 # What a connection raises that is of no use any more. asyncpg takes it for a mistake of its own where the server's last
 # words were read already and the end of the stream not yet.
 _LOST: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+
+# Nothing is prepared under a name that another client of the pooler's could meet, or that is not there the next time.
+_WITHOUT_NAMES: Final = {"statement_cache_size": 0}
 
 _DIALECT: Final[Any] = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # as SQLAlchemy has it
 
@@ -51,11 +59,13 @@ class _Connections:
     Args:
         dsn: Where to connect.
         size: The most connections.
+        options: For connecting.
     """
 
-    def __init__(self, dsn: str, size: int) -> None:
+    def __init__(self, dsn: str, size: int, options: Mapping[str, Any]) -> None:
         self._dsn = dsn
         self._size = size
+        self._options = options
         self._open = 0
         self._idle: list[Any] = []
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -89,6 +99,7 @@ class _Connections:
                 timeout=TIME_LIMIT,
                 command_timeout=TIME_LIMIT,
                 server_settings={"application_name": "prefsync"},
+                **self._options,
             )
         )
         self._connecting.add(connecting)
@@ -146,16 +157,39 @@ class _Connections:
                 connection.terminate()
 
 
+class NamelessConnection(asyncpg.Connection):  # type: ignore[misc]  # as asyncpg has it
+    """A connection that prepares nothing under a name that another client of a pooler's could have taken."""
+
+    async def prepare(self, query: str, *, name: str | None = None, **options: Any) -> Any:
+        return await super().prepare(query, name=name or f"prefsync_{uuid.uuid4().hex}", **options)
+
+
+async def connect_through_anything(dsn: str) -> Any:
+    """Return a connection that works whatever stands between us and the server."""
+    return await asyncpg.connect(
+        dsn, timeout=TIME_LIMIT, connection_class=NamelessConnection, **_WITHOUT_NAMES
+    )
+
+
+def is_pooled(connection: Connection) -> bool:
+    """Tell whether a pooler stands between a connection and the server: it says that it is the server's process itself."""
+    driver: Any = connection.connection.driver_connection
+    process = connection.execute(text("SELECT pg_backend_pid()")).scalar()
+    return bool(process != driver.get_server_pid())
+
+
 class AsyncpgRunner:
     """Runs operations on asyncpg connections.
 
     Args:
         dsn: As libpq reads it, ``postgresql://user@host/database?sslmode=...``.
         pool_size: The most connections.
+        is_pooled: Whether a pooler (PgBouncer) stands between, which may run each transaction on another connection.
     """
 
-    def __init__(self, dsn: str, pool_size: int) -> None:
-        self._connections = _Connections(dsn, pool_size)
+    def __init__(self, dsn: str, pool_size: int, *, is_pooled: bool = False) -> None:
+        self._connections = _Connections(dsn, pool_size, _WITHOUT_NAMES if is_pooled else {})
+        self._is_pooled = is_pooled
         self._compiled: dict[Statement, tuple[str, list[str]]] = {}
 
     async def run(self, operation: Operation[T], *, atomic: bool = False) -> T:
@@ -164,7 +198,7 @@ class AsyncpgRunner:
         except (asyncpg.PostgresError, *_LOST) as error:
             raise UnavailableError("database") from error
         try:
-            if atomic:
+            if atomic or self._is_pooled:
                 async with connection.transaction():
                     result = await self._drive(connection, operation)
             else:
@@ -173,7 +207,11 @@ class AsyncpgRunner:
             self._connections.release(connection)
             raise LostRaceError("database") from error
         except asyncpg.PostgresError as error:
-            logger.warning("the database refused: %s", error)
+            refused = read_only(error)
+            if refused is not None:
+                self._connections.release(connection)
+                raise refused from error
+            logger.warning("the database refused: %s", refusal(error))
             self._connections.discard(connection)
             raise UnavailableError("database") from error
         except _LOST as error:

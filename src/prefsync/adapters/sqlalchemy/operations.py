@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import TextClause, text
 
@@ -22,10 +22,19 @@ from prefsync.adapters.sqlalchemy.parameters import (
     request_parameters,
 )
 from prefsync.document import Change, Document, Subject
-from prefsync.ports import CLOCKS_DIFFER, ChangeLog, LoggedRevision, Outcome, RequestRecord, Write
+from prefsync.ports import (
+    CLOCKS_DIFFER,
+    ChangeLog,
+    Committed,
+    Kept,
+    LoggedRevision,
+    Outcome,
+    RequestRecord,
+    Write,
+)
 from prefsync.strictjson import canonical, decode, encode
 
-__all__ = ["KeyClaimedError", "Operation", "Statement", "operations_for"]
+__all__ = ["KeyClaimedError", "Operation", "Operations", "Statement", "moved", "statement"]
 
 T = TypeVar("T")
 
@@ -53,7 +62,8 @@ class KeyClaimedError(Exception):
     """A unique key was violated: whoever runs the statement says it by this, whatever its driver calls it."""
 
 
-def _statement(sql: str, *, returns_rows: bool = True) -> Statement:
+def statement(sql: str, *, returns_rows: bool = True) -> Statement:
+    """Return a statement by its SQL."""
     return Statement(text(sql), returns_rows)
 
 
@@ -68,10 +78,22 @@ class Operations:
     json_read = "{0}"
     json_write = "{0}"
 
+    # How an id is read as text.
+    id_read = "{0}"
+
+    # How an INSERT of a row with an id ends that leaves one that is there as it is.
+    or_nothing = " ON CONFLICT (id) DO NOTHING"
+
     revisions_read = (
         "SELECT p.tenant_id, p.user_id, p.revision FROM json_each(:keys) AS k JOIN user_preferences AS p"
         " ON p.tenant_id = json_extract(k.value, '$[0]') AND p.user_id = json_extract(k.value, '$[1]')"
     )
+
+    # Whether rows that are deleted can be returned.
+    returns_deleted = True
+
+    # What makes a reader wait for a row's writer, and see what that one leaves; SQLite has one writer anyway.
+    locked = ""
 
     # Whether a write is one statement that is atomic by itself; else it needs a transaction around it.
     writes_in_one_statement = False
@@ -80,13 +102,13 @@ class Operations:
         read, write = self.json_read.format, self.json_write.format
         subject = "tenant_id = :tenant AND user_id = :user"
         # Always one row, and the floor with it: a subject without preferences costs no second question.
-        self._load = _statement(
+        self._load = statement(
             f"SELECT p.revision, {read('p.document')}, {read('p.revisions')},"
             " (SELECT floor FROM preference_erasures WHERE id = 1) FROM (SELECT 1 AS one) AS always"
             " LEFT JOIN user_preferences AS p ON p.tenant_id = :tenant AND p.user_id = :user"
         )
-        self._floor = _statement("SELECT floor FROM preference_erasures WHERE id = 1")
-        self._insert = _statement(
+        self._floor = statement("SELECT floor FROM preference_erasures WHERE id = 1")
+        self._insert = statement(
             "INSERT INTO user_preferences"
             " (tenant_id, user_id, document, revision, revisions, created_at, updated_at)"
             f" SELECT :tenant, :user, {write(':document')}, :revision, {write(':revisions')}, :at, :at"
@@ -94,97 +116,101 @@ class Operations:
             " ON CONFLICT (tenant_id, user_id) DO NOTHING",
             returns_rows=False,
         )
-        self._update = _statement(
+        self._update = statement(
             f"UPDATE user_preferences SET document = {write(':document')}, revision = :revision,"
             f" revisions = {write(':revisions')}, updated_at = :at WHERE {subject} AND revision = :expected",
             returns_rows=False,
         )
-        self._log = _statement(
+        self._log = statement(
             "INSERT INTO preference_changes"
             " (tenant_id, user_id, revision, previous, patch, replaced, origin, at) VALUES"
             f" (:tenant, :user, :revision, :previous, {write(':patch')}, {write(':replaced')}, :origin, :at)",
             returns_rows=False,
         )
-        self._claim = _statement(
+        self._claim = statement(
             "INSERT INTO preference_requests (tenant_id, user_id, idempotency_key, digest, answer, at)"
             " VALUES (:tenant, :user, :key, :digest, :answer, :at)",
             returns_rows=False,
         )
-        self._revision = _statement(f"SELECT revision FROM user_preferences WHERE {subject}")
-        self._request = _statement(
+        self._revision = statement(f"SELECT revision FROM user_preferences WHERE {subject}")
+        self._request = statement(
             f"SELECT digest, answer, at FROM preference_requests WHERE {subject} AND idempotency_key = :key"
         )
-        self._changes = _statement(
+        self._changes = statement(
             "SELECT p.revision AS newest, c.revision, c.previous, c.at, c.origin, "
             f"{read('c.patch')}, {read('c.replaced')}"
             " FROM user_preferences AS p LEFT JOIN preference_changes AS c"
             " ON c.tenant_id = p.tenant_id AND c.user_id = p.user_id AND c.revision > :since"
             " WHERE p.tenant_id = :tenant AND p.user_id = :user ORDER BY c.revision LIMIT :most"
         )
+        self._kept = [
+            statement(
+                f"SELECT revision, {read('document')}, {read('revisions')}, created_at, updated_at"
+                f" FROM user_preferences WHERE {subject}"
+            ),
+            statement(
+                f"SELECT revision, previous, at, origin, {read('patch')}, {read('replaced')}"
+                f" FROM preference_changes WHERE {subject} ORDER BY revision"
+            ),
+            statement(
+                f"SELECT {self.id_read.format('idempotency_key')}, digest, answer, at"
+                f" FROM preference_requests WHERE {subject} ORDER BY at, idempotency_key"
+            ),
+        ]
         # First of all, so that no first write comes between what an erase looks at: it waits for the row to be free.
-        self._lock_floor = _statement(
+        self._lock_floor = statement(
             "UPDATE preference_erasures SET floor = floor WHERE id = 1", returns_rows=False
         )
-        self._erase_row = _statement(f"DELETE FROM user_preferences WHERE {subject} RETURNING revision")
+        self._erase_row = statement(f"DELETE FROM user_preferences WHERE {subject} RETURNING revision")
         self._erase_rest = [
-            _statement(f"DELETE FROM {table} WHERE {subject}", returns_rows=False)
+            statement(f"DELETE FROM {table} WHERE {subject}", returns_rows=False)
             for table in ("preference_changes", "preference_requests")
         ]
-        self._raise_floor = _statement(
+        self._raise_floor = statement(
             "INSERT INTO preference_erasures (id, floor) VALUES (1, :floor)"
             " ON CONFLICT (id) DO UPDATE SET floor ="
             " CASE WHEN preference_erasures.floor < excluded.floor THEN excluded.floor"
             " ELSE preference_erasures.floor END",
             returns_rows=False,
         )
-        # The newest change of a subject is the one whose revision the document has.
-        self._trim_changes = _statement(
-            "DELETE FROM preference_changes WHERE (tenant_id, user_id, revision) IN ("
-            "SELECT c.tenant_id, c.user_id, c.revision FROM preference_changes AS c"
-            # No change is younger than its revision says: the time finds them by an index, the revision decides.
-            " WHERE c.at < :before AND c.revision < :before"
-            " AND c.revision <> (SELECT p.revision FROM user_preferences AS p"
-            " WHERE p.tenant_id = c.tenant_id AND p.user_id = c.user_id) ORDER BY c.revision LIMIT :most)",
-            returns_rows=False,
-        )
-        self._trim_requests = _statement(
-            "DELETE FROM preference_requests WHERE (tenant_id, user_id, idempotency_key) IN ("
-            "SELECT tenant_id, user_id, idempotency_key FROM preference_requests WHERE at < :before"
-            " ORDER BY at LIMIT :most)",
-            returns_rows=False,
-        )
-        self._trim_subject = _statement(
-            f"DELETE FROM preference_changes WHERE {subject} AND revision <= ("
-            f"SELECT revision FROM preference_changes WHERE {subject} ORDER BY revision DESC LIMIT 1 OFFSET :keep)",
-            returns_rows=False,
-        )
         # All of the last ms that fits, so that a reader who goes on after it misses nothing.
-        self._logged_since = _statement(
+        self._logged_since = statement(
             "WITH newest AS (SELECT tenant_id, user_id, MAX(revision) AS revision, MAX(at) AS at"
             " FROM preference_changes WHERE at >= :since GROUP BY tenant_id, user_id)"
-            " SELECT tenant_id, user_id, revision, at FROM newest"
+            f" SELECT {self.id_read.format('tenant_id')}, {self.id_read.format('user_id')}, revision, at FROM newest"
             " WHERE at <= COALESCE((SELECT at FROM newest ORDER BY at LIMIT 1 OFFSET :most), :forever) ORDER BY at"
         )
-        self._revisions = _statement(self.revisions_read)
-        self._begin_relaying = _statement(
-            "INSERT INTO preference_relay (id, turn_at, relayed_until) VALUES (1, 0, 0) ON CONFLICT (id) DO NOTHING",
+        self._revisions = statement(self.revisions_read)
+        self._begin_relaying = statement(
+            f"INSERT INTO preference_relay (id, turn_at, relayed_until) VALUES (1, 0, 0){self.or_nothing}",
             returns_rows=False,
         )
-        self._take_turn = _statement(
+        self._take_turn = statement(
             "UPDATE preference_relay SET turn_at = :now WHERE id = 1 AND (turn_at <= :before OR turn_at > :ahead)"
             " RETURNING relayed_until"
         )
-        self._turn = _statement("SELECT turn_at FROM preference_relay WHERE id = 1")
-        self._end_turn = _statement(
+        self._turn = statement("SELECT turn_at FROM preference_relay WHERE id = 1")
+        self._end_turn = statement(
             "UPDATE preference_relay SET relayed_until = :until WHERE id = 1 AND relayed_until < :until",
             returns_rows=False,
         )
-        self._identity = _statement("SELECT name FROM preference_deployment WHERE id = 1")
-        self._name_it = _statement(
-            "INSERT INTO preference_deployment (id, name) VALUES (1, :name) ON CONFLICT (id) DO NOTHING",
+        self._identity = statement("SELECT name FROM preference_deployment WHERE id = 1")
+        self._name_it = statement(
+            f"INSERT INTO preference_deployment (id, name) VALUES (1, :name){self.or_nothing}",
             returns_rows=False,
         )
-        self._ping = _statement("SELECT 1")
+        self._ping = statement("SELECT 1")
+        self._lock = statement(f"SELECT 1 FROM user_preferences WHERE {subject}{self.locked}")
+        self._move_document = statement(
+            f"UPDATE user_preferences SET revision = :revision, revisions = {write(':revisions')}, updated_at = :at"
+            f" WHERE {subject} AND revision = :expected",
+            returns_rows=False,
+        )
+        self._move_change = statement(
+            "UPDATE preference_changes SET revision = :revision, previous = :previous, at = :at"
+            f" WHERE {subject} AND revision = :expected",
+            returns_rows=False,
+        )
 
     def identity(self) -> Operation[str]:
         """See the port. The first who asks gives the name."""
@@ -193,6 +219,27 @@ class Operations:
             yield self._name_it, {"name": uuid.uuid4().hex}
             rows = yield self._identity, {}
         return str(rows[0][0])
+
+    def known_identity(self) -> Operation[str | None]:
+        """Return the name of the database, if it was given one. Writes nothing."""
+        rows = yield self._identity, {}
+        return str(rows[0][0]) if rows else None
+
+    def load_newest(self, subject: Subject) -> Operation[Document]:
+        """Return what is stored now, for a write in a longer transaction that lost a race."""
+        yield self._lock, key_of(subject)
+        return (yield from self.load(subject))
+
+    def move(self, before: Committed, after: Committed) -> Operation[None]:
+        """Give what this transaction has written later revisions and times."""
+        document, key = after.document, key_of(before.subject)
+        given = {"revision": document.revision, "revisions": document.revisions_json.decode()}
+        at, expected = after.changes[-1].at, before.document.revision
+        yield self._move_document, {**key, **given, "at": at, "expected": expected}
+        # The last one first: no two of them may have one revision on the way.
+        for old, new in zip(reversed(before.changes), reversed(after.changes), strict=True):
+            given = {"revision": new.revision, "previous": new.previous}
+            yield self._move_change, {**key, **given, "at": new.at, "expected": old.revision}
 
     def load(self, subject: Subject) -> Operation[Document]:
         """See the port."""
@@ -208,11 +255,15 @@ class Operations:
             if (rows[0][0] if rows else 0) != write.expected.revision:
                 return Outcome.CONFLICT
         else:
-            statement = self._update if write.expected.revision else self._insert
-            rows = yield statement, document_parameters(subject, write)
+            store = self._update if write.expected.revision else self._insert
+            rows = yield store, document_parameters(subject, write)
             if rows[0][0] != 1:
                 return Outcome.CONFLICT
-            yield self._log, change_parameters(subject, write.change)
+        return (yield from self._log_and_claim(subject, write))
+
+    def _log_and_claim(self, subject: Subject, write: Write) -> Operation[Outcome]:
+        for change in write.changes:
+            yield self._log, change_parameters(subject, change)
         if write.request is not None:
             try:
                 yield self._claim, request_parameters(subject, write.request)
@@ -238,27 +289,42 @@ class Operations:
         digest, answer, at = rows[0]
         return RequestRecord(key, bytes(digest), bytes(answer), at)
 
+    def kept(self, subject: Subject) -> Operation[Kept]:
+        """See the port."""
+        row, log, claims = self._kept
+        rows = yield row, key_of(subject)
+        changes = yield log, key_of(subject)
+        requests = yield claims, key_of(subject)
+        kept = Kept(
+            Document(),
+            tuple(_change(*row) for row in changes),
+            tuple(
+                RequestRecord(key, bytes(digest), bytes(answer), at) for key, digest, answer, at in requests
+            ),
+        )
+        if not rows:
+            return kept
+        revision, document, revisions, created_at, updated_at = rows[0]
+        return replace(
+            kept,
+            document=Document(revision, canonical(decode(document)), decode(revisions)),
+            created_at=created_at,
+            updated_at=updated_at,
+        )
+
     def erase(self, subject: Subject) -> Operation[int]:
         """See the port. Runs inside a transaction."""
         yield self._lock_floor, {}
         rows = yield self._erase_row, key_of(subject)
-        for statement in self._erase_rest:
-            yield statement, key_of(subject)
+        return (yield from self._end_erase(subject, rows))
+
+    def _end_erase(self, subject: Subject, rows: Rows) -> Operation[int]:
+        for rest in self._erase_rest:
+            yield rest, key_of(subject)
         if rows:
             yield self._raise_floor, {"floor": rows[0][0] + 1}
         rows = yield self._floor, {}
         return rows[0][0] if rows else 0
-
-    def trim(self, changes_before: int, requests_before: int, limit: int) -> Operation[int]:
-        """See the port."""
-        changes = yield self._trim_changes, {"before": changes_before, "most": limit}
-        requests = yield self._trim_requests, {"before": requests_before, "most": limit}
-        return int(changes[0][0]) + int(requests[0][0])
-
-    def trim_subject(self, subject: Subject, keep: int) -> Operation[int]:
-        """See the port."""
-        rows = yield self._trim_subject, {**key_of(subject), "keep": max(1, keep)}
-        return int(rows[0][0])
 
     def logged_since(self, at: int, limit: int) -> Operation[list[LoggedRevision]]:
         """See the port."""
@@ -294,78 +360,24 @@ class Operations:
         yield self._ping, {}
 
 
-class PostgresOperations(Operations):
-    """The same on PostgreSQL, where a write is one statement and one round trip."""
-
-    json_read = "CAST({0} AS text)"
-    json_write = "CAST({0} AS jsonb)"
-    writes_in_one_statement = True
-    revisions_read = (
-        "SELECT p.tenant_id, p.user_id, p.revision FROM jsonb_array_elements(CAST(:keys AS jsonb)) AS k"
-        " JOIN user_preferences AS p ON p.tenant_id = k->>0 AND p.user_id = k->>1"
+def moved(one: Committed, by: int) -> Committed:
+    """Return what a transaction wrote as if it had written it so many ms later."""
+    own = {change.revision for change in one.changes}
+    changes = tuple(
+        replace(
+            change,
+            revision=change.revision + by,
+            previous=change.previous + by if change.previous in own else change.previous,
+            at=change.at + by,
+        )
+        for change in one.changes
     )
-
-    def __init__(self) -> None:
-        super().__init__()
-        update = (
-            "UPDATE user_preferences SET document = CAST(:document AS jsonb), revision = :revision,"
-            " revisions = CAST(:revisions AS jsonb), updated_at = :at"
-            " WHERE tenant_id = :tenant AND user_id = :user AND revision = :expected RETURNING 1"
-        )
-        insert = (
-            "INSERT INTO user_preferences"
-            " (tenant_id, user_id, document, revision, revisions, created_at, updated_at)"
-            " SELECT CAST(:tenant AS varchar), CAST(:user AS varchar), CAST(:document AS jsonb),"
-            " CAST(:revision AS bigint), CAST(:revisions AS jsonb), CAST(:at AS bigint), CAST(:at AS bigint)"
-            " WHERE CAST(:expected AS bigint) = 0 AND CAST(:revision AS bigint) >"
-            # Read as of now and not as of the statement's start, after waiting for an erase that is under way.
-            " COALESCE((SELECT floor FROM preference_erasures WHERE id = 1 FOR SHARE), 0)"
-            " ON CONFLICT (tenant_id, user_id) DO NOTHING RETURNING 1"
-        )
-        log = (
-            ", logged AS (INSERT INTO preference_changes"
-            " (tenant_id, user_id, revision, previous, patch, replaced, origin, at)"
-            " SELECT CAST(:tenant AS varchar), CAST(:user AS varchar), CAST(:revision AS bigint),"
-            " CAST(:previous AS bigint), CAST(:patch AS jsonb), CAST(:replaced AS jsonb),"
-            " CAST(:origin AS varchar), CAST(:at AS bigint) FROM written)"
-        )
-        # No ON CONFLICT: a key that is taken fails the whole statement, and with it the write.
-        claim = (
-            ", claimed AS (INSERT INTO preference_requests (tenant_id, user_id, idempotency_key, digest, answer, at)"
-            " SELECT CAST(:tenant AS varchar), CAST(:user AS varchar), CAST(:key AS varchar),"
-            " CAST(:digest AS bytea), CAST(:answer AS bytea), CAST(:at AS bigint) FROM written)"
-        )
-        end = " SELECT 1 FROM written"
-        # Locked, so that no other write comes between the look at the revision and the claim.
-        same = (
-            "SELECT 1 WHERE COALESCE((SELECT revision FROM user_preferences"
-            " WHERE tenant_id = :tenant AND user_id = :user FOR UPDATE), 0) = CAST(:expected AS bigint)"
-        )
-        self._write_statements: Final = {
-            (is_first, has_key): _statement(
-                f"WITH written AS ({insert if is_first else update}){log}{claim if has_key else ''}{end}"
-            )
-            for is_first in (False, True)
-            for has_key in (False, True)
-        }
-        self._claim_statement: Final = _statement(f"WITH written AS ({same}){claim}{end}")
-
-    def write(self, subject: Subject, write: Write) -> Operation[Outcome]:
-        """See the port. One statement, atomic by itself."""
-        parameters: dict[str, Any]
-        if write.change is None:
-            statement = self._claim_statement
-            parameters = {**key_of(subject), "expected": write.expected.revision}
-        else:
-            statement = self._write_statements[write.expected.revision == 0, write.request is not None]
-            parameters = {**document_parameters(subject, write), **change_parameters(subject, write.change)}
-        if write.request is not None:
-            parameters |= request_parameters(subject, write.request)
-        try:
-            rows = yield statement, parameters
-        except KeyClaimedError:
-            return Outcome.KEY_CLAIMED
-        return Outcome.WRITTEN if rows else Outcome.CONFLICT
+    document = one.document
+    revisions = {
+        name: revision + by if revision in own else revision for name, revision in document.revisions.items()
+    }
+    later = Document(document.revision + by, document.values, revisions, document.floor)
+    return Committed(one.subject, later, changes)
 
 
 def _change(revision: int, previous: int, at: int, origin: str | None, patch: str, replaced: str) -> Change:
@@ -373,12 +385,3 @@ def _change(revision: int, previous: int, at: int, origin: str | None, patch: st
     return Change(
         revision, previous, at, origin, parts["assigned"], parts["unset"], canonical(decode(replaced))
     )
-
-
-def operations_for(dialect: str) -> Operations:
-    """Return the operations for a dialect of SQLAlchemy's.
-
-    Raises:
-        KeyError: There are none.
-    """
-    return {"postgresql": PostgresOperations, "sqlite": Operations}[dialect]()

@@ -1,26 +1,38 @@
-"""Who runs an operation: a connection of SQLAlchemy's, or asyncpg's own prepared statements."""
+"""Who runs an operation: a connection of SQLAlchemy's, async or in a thread, or asyncpg's own prepared statements."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-import anyio.lowlevel
-from sqlalchemy import event
+import anyio
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from prefsync.adapters.sqlalchemy.operations import KeyClaimedError, Operation, Statement
+from prefsync.adapters.sqlalchemy.refusals import read_only, refusal, state_of
+from prefsync.adapters.sqlalchemy.sqlite import begin_to_write
 from prefsync.errors import UnavailableError
 from prefsync.ports import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
 
-    from sqlalchemy import Connection
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy import Connection, Dialect
 
-__all__ = ["AsyncEngineRunner", "LostRaceError", "Runner", "drive", "prepare_sqlite"]
+__all__ = [
+    "Calls",
+    "LostRaceError",
+    "Runner",
+    "drive",
+    "errors_of_ours",
+    "is_busy",
+    "is_lost_race",
+    "positional",
+    "reading_options",
+    "transact",
+]
 
 logger = logging.getLogger("prefsync")
 
@@ -32,6 +44,18 @@ _TIME_LIMIT: Final = 4.5
 # PostgreSQL, appendix A: serialization_failure and deadlock_detected. The server undid the transaction; in a
 # compare-and-set that is the same as having lost the race.
 _LOST_RACES: Final = {"40001", "40P01"}
+
+# MySQL and MariaDB: deadlock found, and MariaDB's "record has changed since last read" (snapshot isolation).
+_MYSQL_LOST_RACES: Final = {1213, 1020}
+
+# SQLite's SQLITE_BUSY, its lowest byte whatever the extended code is: another connection writes, or has written.
+_SQLITE_BUSY: Final = 5
+
+# Drivers whose single statements run in a transaction all the same.
+_IN_TRANSACTIONS: Final = {"aiosqlite", "pysqlite", "psycopg2"}
+
+# Dialects whose drivers ask the server, several times, for another way to end transactions, and to have the old one back.
+_SLOW_TO_CHANGE: Final = {"mysql", "mariadb"}
 
 
 class LostRaceError(UnavailableError):
@@ -50,6 +74,7 @@ class Runner(Protocol):
 
         Raises:
             LostRaceError: The database undid it because of another transaction.
+            ReadOnlyError: The database answers, and stores nothing.
             UnavailableError: The database is out of reach or refuses.
         """
         ...
@@ -59,8 +84,20 @@ class Runner(Protocol):
         ...
 
 
+def transact(connection: Connection, operation: Operation[T], *, atomic: bool) -> T:
+    """Run an operation on a connection that has no transaction yet, and commit what it did if it ended well."""
+    if atomic and connection.dialect.name == "sqlite":
+        begin_to_write(connection)
+    result = drive(connection, operation)
+    if result is Outcome.CONFLICT or result is Outcome.KEY_CLAIMED:
+        connection.rollback()
+    else:
+        connection.commit()
+    return result
+
+
 def drive(connection: Connection, operation: Operation[T]) -> T:
-    """Run an operation on a connection, inside whatever transaction is on there."""
+    """Run an operation on a connection, in the transaction that it has."""
     try:
         statement, parameters = next(operation)
         while True:
@@ -76,42 +113,61 @@ def drive(connection: Connection, operation: Operation[T]) -> T:
         return ended
 
 
-class AsyncEngineRunner:
-    """Runs operations on an async engine.
+def is_lost_race(error: SQLAlchemyError) -> bool:
+    """Tell whether the database undid a transaction because of another one."""
+    cause: Any = getattr(error, "orig", None)
+    if state_of(cause) in _LOST_RACES:
+        return True
+    return bool(getattr(cause, "args", None)) and cause.args[0] in _MYSQL_LOST_RACES
 
-    Args:
-        engine: Of any driver.
-        owned: Whether to dispose of it at the end.
-    """
 
-    def __init__(self, engine: AsyncEngine, *, owned: bool) -> None:
-        self._reading = engine.execution_options(**({} if engine.dialect.name == "sqlite" else _AUTOCOMMIT))
-        self._writing = engine.execution_options(prefsync_write=True)
-        self._engine = engine
-        self._owned = owned
-        self._late: set[asyncio.Task[Any]] = set()
+def is_busy(error: SQLAlchemyError) -> bool:
+    """Tell whether SQLite could not go on because of another connection."""
+    code: int | None = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+    return code is not None and code & 0xFF == _SQLITE_BUSY
 
-    async def run(self, operation: Operation[T], *, atomic: bool = False) -> T:
-        await anyio.lowlevel.checkpoint_if_cancelled()
-        try:
-            return await self._to_its_end(self._run(operation, atomic=atomic))
-        except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) in _LOST_RACES:
-                raise LostRaceError("database") from error
-            if not error.connection_invalidated:
-                logger.warning("the database refused: %s", error.orig)
-            raise UnavailableError("database") from error
-        except (SQLAlchemyError, OSError) as error:
-            raise UnavailableError("database") from error
 
-    async def _to_its_end(self, call: Coroutine[Any, Any, T]) -> T:
-        """Await a call that must not be cancelled in the middle.
+@contextmanager
+def errors_of_ours() -> Iterator[None]:
+    """Say what SQLAlchemy says in the words of the port."""
+    try:
+        yield
+    except DBAPIError as error:
+        if is_lost_race(error):
+            raise LostRaceError("database") from error
+        refused = read_only(error.orig)
+        if refused is not None:
+            raise refused from error
+        if not error.connection_invalidated:
+            logger.warning("the database refused: %s", refusal(error.orig))
+        raise UnavailableError("database") from error
+    except (SQLAlchemyError, OSError) as error:
+        raise UnavailableError("database") from error
 
-        SQLAlchemy then leaves connections and tasks behind (its issues 6652, 8145, 12077). Whoever cancels waits for
-        the call to end. One that takes too long is left to end by itself: some drivers take seconds to give up.
+
+class Calls:
+    """Calls that must not be cancelled in the middle, and that nobody waits for beyond their time."""
+
+    def __init__(self) -> None:
+        self._under_way: set[asyncio.Task[Any]] = set()
+
+    async def to_its_end(
+        self, call: Coroutine[Any, Any, T], give_up: Callable[[asyncio.Task[T]], object]
+    ) -> T:
+        """Await a call. Whoever cancels meanwhile waits for its end.
+
+        Args:
+            call: What to await.
+            give_up: Told of one that takes too long, which is then left to end by itself: some drivers take seconds to
+                give up.
+
+        Raises:
+            UnavailableError: It takes too long.
         """
         loop = asyncio.get_running_loop()
         task = loop.create_task(call)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
         end = loop.time() + _TIME_LIMIT
         cancelled: asyncio.CancelledError | None = None
         while not task.done() and (left := end - loop.time()) > 0:
@@ -122,65 +178,35 @@ class AsyncEngineRunner:
             except asyncio.CancelledError as error:
                 cancelled = error
         if not task.done():
-            task.cancel()
-            self._late.add(task)
-            task.add_done_callback(self._forget)
+            task.add_done_callback(_look_at)
+            give_up(task)
         elif cancelled is None:
             return task.result()
-        elif not task.cancelled():
-            task.exception()  # looked at: nobody waits for it any more
+        else:
+            _look_at(task)
         raise cancelled or UnavailableError("database")
 
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._late.discard(task)
-        if not task.cancelled():
-            task.exception()
-
-    async def _run(self, operation: Operation[T], *, atomic: bool) -> T:
-        async with (self._writing if atomic else self._reading).connect() as connection:
-            result = await connection.run_sync(drive, operation)
-            if result is Outcome.CONFLICT or result is Outcome.KEY_CLAIMED:
-                await connection.rollback()
-            else:
-                await connection.commit()
-            return result
-
-    async def close(self) -> None:
-        if self._late:
-            await asyncio.wait(self._late, timeout=_TIME_LIMIT)
-        if self._owned:
-            await self._engine.dispose()
+    async def ended(self) -> None:
+        """Wait for those that are under way, for as long as any call may take: they hold connections."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=_TIME_LIMIT)
 
 
-# A statement by itself needs no BEGIN and COMMIT around it, which would be two more round trips.
-_AUTOCOMMIT: Final[Mapping[str, Any]] = {"isolation_level": "AUTOCOMMIT"}
+def _look_at(task: asyncio.Task[Any]) -> None:
+    """Take note of an error that nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()
 
 
-def prepare_sqlite(engine: AsyncEngine, busy_seconds: float) -> None:
-    """Make SQLite durable, and let readers go on while one connection writes.
+def reading_options(dialect: Dialect) -> Mapping[str, Any]:
+    """Return the options of an engine for single statements.
 
-    Write-ahead logging with full synchronisation: an acknowledged commit survives a power cut
-    (https://www.sqlite.org/pragma.html#pragma_synchronous). A write takes its lock at the start: a
-    transaction that reads first and writes then can fail although it waited
-    (https://www.sqlite.org/lang_transaction.html, section 2.2).
+    They need no BEGIN and COMMIT around them, which would be two more round trips. psycopg2 has them all the same: it
+    asks the server when a connection is given back, and one that was cut just then would be lost to the pool.
     """
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def connected(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # pysqlite must not open transactions by itself
-        cursor = connection.cursor()
-        for pragma in (
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            f"busy_timeout = {int(busy_seconds * 1000)}",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def begun(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("prefsync_write")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    if dialect.driver in _IN_TRANSACTIONS or dialect.name in _SLOW_TO_CHANGE:
+        return {}
+    return {"isolation_level": "AUTOCOMMIT"}
 
 
 def positional(statement: Statement, dialect: Any) -> tuple[str, list[str]]:

@@ -23,6 +23,8 @@ _PUT: Final = Statement(
 _TAKE: Final = Statement(
     text("DELETE FROM preference_tickets WHERE name = :name RETURNING content, expires_at")
 )
+_LOOK: Final = Statement(text("SELECT content, expires_at FROM preference_tickets WHERE name = :name"))
+_REMOVE: Final = Statement(text("DELETE FROM preference_tickets WHERE name = :name"), returns_rows=False)
 _FORGET: Final = Statement(
     text("DELETE FROM preference_tickets WHERE expires_at <= :now"), returns_rows=False
 )
@@ -63,8 +65,13 @@ class SqlAlchemyTickets(TicketStore):
         yield _PUT, {"name": name, "content": content, "expires": now + life * 1_000}
 
     def _take(self, name: str, now: int) -> Operation[bytes | None]:
-        rows = yield _TAKE, {"name": name}
-        if not rows:
+        if self._repository.returns_deleted:
+            rows = yield _TAKE, {"name": name}
+            found = bool(rows)
+        else:
+            rows = yield _LOOK, {"name": name}
+            ((found,),) = yield _REMOVE, {"name": name}  # by one of those who saw it
+        if not found:
             return None
         content, expires = rows[0]
         return bytes(content) if expires > now else None

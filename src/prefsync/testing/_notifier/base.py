@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from prefsync.document import Change
-from prefsync.ports import Announcement, Gap, Lost
+from prefsync.ports import Alive, Announcement, Gap, Lost
 from prefsync.testing.samples import NOW, PATIENCE, fresh_subject, other_tasks, settled
 
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ async def publish_one(notifier: ChangeNotifier, one: Announcement) -> None:
 class Listener:
     """Collects what a subscription receives."""
 
-    def __init__(self, announcements: AsyncIterator[Announcement | Lost | Gap]) -> None:
+    def __init__(self, announcements: AsyncIterator[Announcement | Lost | Gap | Alive]) -> None:
         self._announcements = announcements
         self.gaps = 0
 
-    async def next(self) -> Announcement | Lost | Gap:
+    async def next(self) -> Announcement | Lost | Gap | Alive:
         """Return the next thing, whatever it is; ``TimeoutError`` where none comes."""
         with anyio.fail_after(PATIENCE):
             return await anext(self._announcements)
@@ -58,13 +58,13 @@ class Listener:
                 one = await anext(self._announcements)
                 if isinstance(one, Gap):
                     self.gaps += 1
-                elif not isinstance(one, Lost):
+                elif isinstance(one, Announcement):
                     taken.append(one)
         return taken
 
-    async def until(self, last: Announcement) -> list[Announcement | Lost | Gap]:
+    async def until(self, last: Announcement) -> list[Announcement | Lost | Gap | Alive]:
         """Return all that comes up to an announcement, that one included."""
-        taken: list[Announcement | Lost | Gap] = []
+        taken: list[Announcement | Lost | Gap | Alive] = []
         with anyio.fail_after(2 * PATIENCE):
             while not taken or taken[-1] != last:
                 taken.append(await anext(self._announcements))

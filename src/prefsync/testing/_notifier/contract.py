@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import anyio
 import pytest
 
 from prefsync.document import Change
-from prefsync.ports import Announcement, Gap
+from prefsync.ports import Alive, Announcement, Gap
 from prefsync.strictjson import encode
 from prefsync.testing._notifier.base import (
     Listener,
@@ -19,7 +22,7 @@ from prefsync.testing._notifier.base import (
     publish_one,
     shown,
 )
-from prefsync.testing.samples import EXACT_VALUES, HOSTILE_SUBJECTS, NOW, a_little, fresh_subject
+from prefsync.testing.samples import EXACT_VALUES, HOSTILE_SUBJECTS, NOW, PATIENCE, a_little, fresh_subject
 
 if TYPE_CHECKING:
     from prefsync.document import Subject
@@ -161,6 +164,17 @@ class NotifierContract(UnreliableNotifierContract):
             await notifier.publish(erase)
             assert await listener.take(1) == [erase]
 
+    async def test_a_trace_travels(
+        self, notifier: ChangeNotifier, twin: ChangeNotifier, subject: Subject
+    ) -> None:
+        """What names the writer's trace arrives with the change; a change without one arrives without."""
+        traced = replace(announcement(subject, 0), trace=f"00-{'a' * 32}-{'b' * 16}-01")
+        async with listening(twin) as listener:
+            for one in (traced, announcement(subject, 1)):
+                await notifier.publish(one)
+            received = await listener.take(2)
+        assert [one.trace for one in sorted(received, key=_revision)] == [traced.trace, None]
+
     async def test_one_publisher_is_heard_in_order(
         self, notifier: ChangeNotifier, twin: ChangeNotifier, subject: Subject
     ) -> None:
@@ -216,6 +230,17 @@ class NotifierContract(UnreliableNotifierContract):
             while (await listener.take(1))[0] != announcement(others[0], 20):
                 pass
 
+    async def test_an_erase_arrives_at_everybody(
+        self, notifier: ChangeNotifier, twin: ChangeNotifier, subject: Subject
+    ) -> None:
+        """Whether a subject is wanted or not: every process may have something of it in memory."""
+        sent = Announcement(subject, None, NOW, erased=True)
+        async with twin.subscribe(lambda _: False) as announcements:
+            listener = Listener(announcements)
+            await notifier.publish(sent)
+            while (await listener.take(1))[0] != sent:
+                pass
+
     async def test_a_large_change_arrives(
         self, notifier: ChangeNotifier, twin: ChangeNotifier, subject: Subject
     ) -> None:
@@ -226,6 +251,23 @@ class NotifierContract(UnreliableNotifierContract):
             await notifier.publish(sent)
             (got,) = await listener.take(1)
             self._check(sent, got)
+
+    async def test_a_pulse_comes_after_what_was_published_before_it(
+        self, notifier: ChangeNotifier, twin: ChangeNotifier, subject: Subject
+    ) -> None:
+        """Who asks for a pulse is told again and again up to when all has arrived; who does not ask never is."""
+        async with twin.subscribe(pulse=True) as announcements, listening(twin) as plain:
+            await notifier.publish(announcement(subject))
+            at, heard, alive = time.monotonic(), 0, 0.0
+            with anyio.fail_after(PATIENCE):
+                while alive < at or (alive == math.inf and not heard):
+                    one = await anext(announcements)
+                    alive = max(alive, one.at) if isinstance(one, Alive) else alive
+                    heard += isinstance(one, Announcement)
+            assert heard == 1
+            assert await plain.next() == announcement(subject)
+            await notifier.publish(announcement(subject, 1))
+            assert await plain.next() == announcement(subject, 1)
 
     async def test_concurrent_publishers_are_all_heard(
         self, notifier: ChangeNotifier, twin: ChangeNotifier, subject: Subject

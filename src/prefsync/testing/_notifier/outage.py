@@ -14,7 +14,7 @@ from prefsync.testing.samples import PATIENCE
 
 if TYPE_CHECKING:
     from prefsync.document import Subject
-    from prefsync.ports import ChangeNotifier
+    from prefsync.ports import Alive, ChangeNotifier
     from prefsync.testing.outage import Outage
 
 __all__ = ["NotifierOutageContract"]
@@ -96,5 +96,5 @@ class NotifierOutageContract(NotifierFixtures):
                     return
 
 
-def _kind(one: Announcement | Lost | Gap) -> Lost | Gap | None:
+def _kind(one: Announcement | Lost | Gap | Alive) -> Lost | Gap | Alive | None:
     return None if isinstance(one, Announcement) else one

@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from prefsync.document import Change, Document, Subject
-from prefsync.ports import ChangeLog, Outcome, Write
+from prefsync.ports import ChangeLog, Kept, Outcome, Write
 from prefsync.testing._repository.base import RepositoryFixtures
 from prefsync.testing.samples import CANCELLED_BY, NOW, cut_short, fresh_subject, is_same, record, step, store
 
@@ -53,6 +53,21 @@ class ErasurePromises(RepositoryFixtures):
             assert await twin.changes(subject, revision, 10) == ChangeLog(0, complete=False)
         assert await twin.request(subject, "one") is None
         assert await twin.request(subject, "two") is None
+
+    async def test_all_that_is_kept_can_be_told(
+        self, repository: PreferenceRepository, twin: PreferenceRepository, subject: Subject
+    ) -> None:
+        """Document, log and claimed keys are told as they were stored, others' left out, and nothing after an erase."""
+        assert await repository.kept(subject) == Kept(Document())
+        first = await store(repository, subject, {"plugins": {"a": 1}}, key="one")
+        last = await store(repository, subject, {"plugins": {"a": 2, "b": "ü"}}, key="two")
+        await store(repository, fresh_subject(), {"plugins": {"a": 3}}, key="one")
+        kept = await twin.kept(subject)
+        assert is_same(kept.document, last.document)
+        assert kept.changes == (first.change, last.change)
+        assert kept.requests == (first.request, last.request)
+        await repository.erase(subject)
+        assert await twin.kept(subject) == Kept(Document())
 
     async def test_others_are_not_touched(self, repository: PreferenceRepository, subject: Subject) -> None:
         """Erasing one subject leaves the same user of another tenant, and everybody else, alone."""

@@ -14,6 +14,8 @@ from prefsync.testing._repository.base import RepositoryFixtures
 from prefsync.testing.samples import HOSTILE_SUBJECTS, NOW, fresh_subject, record, step, store
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from prefsync.document import Change, Subject
     from prefsync.ports import PreferenceRepository
 
@@ -183,10 +185,27 @@ class TrimPromises(RepositoryFixtures):
         return (await repository.load(subject)).floor + 1_000_000
 
     async def _trim(self, repository: PreferenceRepository, before: int, limit: int = 1_000) -> list[int]:
-        removed = []
-        while count := await repository.trim(changes_before=before, requests_before=before, limit=limit):
-            removed.append(count)
-        return removed
+        return [removed async for removed, _ in self._steps(repository, before, limit)]
+
+    async def _steps(
+        self,
+        repository: PreferenceRepository,
+        before: int,
+        limit: int,
+        *,
+        cursor: str = "",
+        requests_before: int | None = None,
+    ) -> AsyncIterator[tuple[int, str]]:
+        has_more = True
+        while has_more:
+            trimmed = await repository.trim(
+                changes_before=before,
+                requests_before=before if requests_before is None else requests_before,
+                limit=limit,
+                cursor=cursor,
+            )
+            cursor, has_more = trimmed.cursor, trimmed.has_more
+            yield trimmed.removed, cursor
 
     async def test_old_changes_go_and_the_newest_stays(
         self, repository: PreferenceRepository, twin: PreferenceRepository, subject: Subject, start: int
@@ -217,9 +236,7 @@ class TrimPromises(RepositoryFixtures):
         for number, now in enumerate(times):
             write = await store(repository, subject, {"plugins": {"n": number}}, now=start + now)
             revisions.append(write.document.revision)
-        removed = -1
-        while removed:
-            removed = await repository.trim(changes_before=start + 550, requests_before=0, limit=limit)
+        async for _ in self._steps(repository, start + 550, limit, requests_before=0):
             for since in revisions:
                 log = await repository.changes(subject, since, 100)
                 if log.complete:
@@ -250,14 +267,47 @@ class TrimPromises(RepositoryFixtures):
             log = await repository.changes(subject, (await repository.load(subject)).revision, 10)
             assert log.complete
 
+    @pytest.mark.parametrize("limit", [1, 3, 100])
+    async def test_what_stays_is_passed(
+        self, repository: PreferenceRepository, start: int, limit: int
+    ) -> None:
+        """Changes that have to stay hide none behind them, be they of one ms or of many, nor are they in the way.
+
+        A caller who goes on finds what has become old, and one who begins anew what does not have to stay any more.
+        """
+        await self._trim(repository, start)
+        idle = [fresh_subject() for _ in range(7)]
+        for number, subject in enumerate(idle):
+            await store(repository, subject, {"plugins": {"n": 0}}, now=start + number // 4)
+        active = [fresh_subject() for _ in range(4)]
+        for number in (1, 2):
+            for subject in active:
+                await store(repository, subject, {"plugins": {"n": number}}, now=start + number)
+        steps = [step async for step in self._steps(repository, start + 10, limit)]
+        assert sum(removed for removed, _ in steps) == 4
+        assert max(removed for removed, _ in steps) <= 2 * limit
+        for subject in active:
+            await store(repository, subject, {"plugins": {"n": 3}}, now=start + 20)
+            await store(repository, subject, {"plugins": {"n": 4}}, now=start + 21)
+        _, cursor = steps[-1]
+        on = [removed async for removed, _ in self._steps(repository, start + 30, limit, cursor=cursor)]
+        assert sum(on) >= 4
+        assert sum(on) + sum(await self._trim(repository, start + 30, limit)) == 2 * 4
+        for subject in (*idle, *active):
+            document = await repository.load(subject)
+            log = await repository.changes(subject, 0, 10)
+            assert log.complete is (subject in idle)
+            assert len((await repository.kept(subject)).changes) == 1
+            assert log.newest == document.revision
+
     async def test_old_keys_go_and_young_ones_stay(
         self, repository: PreferenceRepository, subject: Subject
     ) -> None:
         """A key that was trimmed is free again; changes are not touched by the keys' age."""
         await store(repository, subject, {"plugins": {"n": 1}}, now=LONG_AGO, key="old")
         await store(repository, subject, {"plugins": {"n": 2}}, now=LONG_AGO + 500, key="young")
-        while await repository.trim(changes_before=0, requests_before=LONG_AGO + 500, limit=100):
-            pass
+        async for removed, _ in self._steps(repository, 0, 100, requests_before=LONG_AGO + 500):
+            assert removed <= 100
         assert await repository.request(subject, "old") is None
         assert await repository.request(subject, "young") == record("young", at=LONG_AGO + 500)
         assert len((await repository.changes(subject, 0, 10)).changes) == 2

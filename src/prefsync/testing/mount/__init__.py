@@ -27,6 +27,7 @@ Two apps of one host run for the length of the class, so ``anyio_backend`` must 
 """
 
 from prefsync.testing.mount.bodies import BodiesContract
+from prefsync.testing.mount.browser import BrowserContract
 from prefsync.testing.mount.callers import KEY, Caller, mint, newcomer
 from prefsync.testing.mount.changes import ChangesContract
 from prefsync.testing.mount.client import Answer, Headers, MountClient, MountHost
@@ -35,6 +36,8 @@ from prefsync.testing.mount.conditions import ConditionsContract
 from prefsync.testing.mount.documents import DocumentsContract
 from prefsync.testing.mount.errors import ErrorsContract
 from prefsync.testing.mount.fidelity import FidelityContract
+from prefsync.testing.mount.hostile import HostileJsonContract
+from prefsync.testing.mount.https import HttpsContract
 from prefsync.testing.mount.isolation import IsolationContract
 from prefsync.testing.mount.limits import LimitsContract
 from prefsync.testing.mount.rates import RatesContract
@@ -65,16 +68,19 @@ class MountContract(
     ConditionsContract,
     RetriesContract,
     BodiesContract,
+    HostileJsonContract,
     ValuesContract,
     LimitsContract,
     CodingContract,
     ChangesContract,
     WaitingContract,
     SchemaContract,
+    BrowserContract,
     ErrorsContract,
     TokensContract,
     ScopesContract,
     IsolationContract,
     RatesContract,
+    HttpsContract,
 ):
     """All that protocol.md, section 2, promises of plain HTTP."""

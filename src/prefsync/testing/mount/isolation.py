@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from prefsync.testing.mount.callers import DEFAULTS, KEY, newcomer
 from prefsync.testing.mount.suite import MountSuite, label
+from prefsync.testing.samples import HOSTILE_SUBJECTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from prefsync.testing.mount.client import MountClient, MountHost
 
 __all__ = ["IsolationContract"]
+
+_LONGEST_TOKEN: Final = 8 * 1024
 
 
 class IsolationContract(MountSuite):
@@ -71,6 +74,34 @@ class IsolationContract(MountSuite):
         assert [(await caller.get("/plugins")).ok() for caller in callers] == [
             {"n": n} for n in range(len(pairs))
         ]
+
+    async def test_hostile_ids(self, tenants: MountClient, second: MountClient) -> None:
+        """Each has a document, changes, keys, entity tags and a quota of its own, whatever is in the id."""
+        callers = [
+            newcomer(second, sub=subject.user)
+            if subject.tenant is None
+            else newcomer(tenants, sub=subject.user, tenant=subject.tenant)
+            for subject in HOSTILE_SUBJECTS
+        ]
+        callers = [caller for caller in callers if len(caller.token) <= _LONGEST_TOKEN]
+        assert len(callers) > len(HOSTILE_SUBJECTS) - 3
+        for caller in callers:
+            await caller.delete()
+        key = {"Idempotency-Key": "the-same", "Prefsync-Client": "the-same"}
+        since = [(await caller.get()).revision for caller in callers]
+        wrote = [
+            await caller.put("/plugins", {"n": n}, headers=key if n % 2 else None)
+            for n, caller in enumerate(callers)
+        ]
+        assert len({answer.etag for answer in wrote}) == len(callers)
+        lefts: dict[int, set[str | None]] = {0: set(), 1: set()}
+        for n, caller in enumerate(callers):
+            read = await caller.get("/plugins")
+            assert (read.ok(), read.etag) == ({"n": n}, wrote[n].etag), ascii(caller.user)
+            page = await caller.changes(since[n])
+            assert [change["revision"] for change in page["changes"]] == [wrote[n].revision]
+            lefts[caller.client is tenants].add((read.headers.get("RateLimit") or "").split(";")[1])
+        assert all(len(left) == 1 for left in lefts.values()), "somebody's requests counted for another"
 
     @pytest.mark.parametrize("tenant", [None, "", 7, ["one"], "x" * 256, "a\nb"], ids=label)
     async def test_a_token_without_its_tenant(self, tenants: MountClient, tenant: Any) -> None:

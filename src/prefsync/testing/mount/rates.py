@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["RatesContract"]
 
 _LIMIT: Final = 100
-_QUOTA: Final = re.compile(r'"(user|address)";r=([0-9]+);t=([0-9]+)')
+_QUOTA: Final = re.compile(r'"(user|user-reads|user-writes|user-streams|address)";r=([0-9]+);t=([0-9]+)')
 
 # Requests in a second of the app that is made to be waited for.
 _BURST: Final = 3
@@ -39,7 +39,7 @@ def _left(answer: Answer, policy: str = "user", limit: int = _LIMIT, window: int
 
 
 class RatesContract(MountSuite):
-    """100 requests a minute for each user, 100 failing tokens a minute for each address."""
+    """100 requests a minute for each user, 100 failing tokens a minute for each address; other rates where the host says."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -47,6 +47,15 @@ class RatesContract(MountSuite):
         """Run an app whose limit is soon over."""
         settings = {"PREFSYNC_JWT_KEY": KEY, "PREFSYNC_RATE_LIMIT": f"{_BURST}/second"}
         async with host.open(settings) as client:
+            yield client
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    async def apart(cls, host: MountHost) -> AsyncIterator[MountClient]:
+        """Run an app that gives operations rates of their own."""
+        rates = {"READS": "5/minute", "WRITES": "3/minute", "STREAMS": "2/minute"}
+        settings = {f"PREFSYNC_RATE_LIMIT_{name}": rate for name, rate in rates.items()}
+        async with host.open({"PREFSYNC_JWT_KEY": KEY, **settings}) as client:
             yield client
 
     # --- Users -----------------------------------------------------------------------------------------------------
@@ -158,6 +167,61 @@ class RatesContract(MountSuite):
             spans.append((before, time.monotonic()))
         for first, last in zip(spans, spans[_BURST:], strict=False):
             assert last[1] - first[0] >= 1, "more requests than the limit in one window"
+
+    # --- Operations ------------------------------------------------------------------------------------------------
+
+    async def test_operations_with_rates_of_their_own(self, apart: MountClient) -> None:
+        """Reads, writes and streams are counted apart, each exactly; each answer tells the quota that it used up."""
+        me = newcomer(apart)
+
+        async def read() -> Answer:
+            return await me.get("/plugins")
+
+        async def write() -> Answer:
+            return await me.patch("/plugins", {"n": 1})
+
+        async def ask_for_ticket() -> Answer:
+            return await me.send("POST", "/ticket")
+
+        for ask, policy, limit in (
+            (write, "user-writes", 3),
+            (ask_for_ticket, "user-streams", 2),
+            (read, "user-reads", 5),
+        ):
+            for left in reversed(range(limit)):
+                answer = await ask()
+                answer.ok()
+                assert _left(answer, policy, limit) == left
+            refused = await ask()
+            refused.problem(429, "rate-limited")
+            assert _left(refused, policy, limit) == 0
+            assert 1 <= int(refused.headers["Retry-After"]) <= 60
+        for method, path, policy, limit in (
+            ("PUT", "/nothing", "user-writes", 3),
+            ("DELETE", "", "user-writes", 3),
+            ("GET", "/events", "user-streams", 2),
+            ("GET", "/ws", "user-streams", 2),
+            ("GET", "/changes", "user-reads", 5),
+            ("GET", "/schema", "user-reads", 5),
+            ("POST", "", "user-reads", 5),
+            ("GET", "/nothing", "user-reads", 5),
+        ):
+            refused = await me.send(method, path)
+            refused.problem(429, "rate-limited")
+            assert _left(refused, policy, limit) == 0
+        (await newcomer(apart).patch("/plugins", {"n": 1})).ok()
+        bad = await apart.elsewhere().request("GET", headers={"Authorization": "Bearer bad"})
+        assert _left(bad, "address") == _LIMIT - 1
+
+    async def test_operations_with_rates_of_their_own_are_exact_under_concurrency(
+        self, apart: MountClient
+    ) -> None:
+        """Of many writes and reads at once, of each as many pass as its own limit says."""
+        me = newcomer(apart)
+        writes = [me.patch("/plugins", {f"k{n}": 1}) for n in range(9)]
+        answers = await asyncio.gather(*writes, *(me.get() for _ in range(9)))
+        assert sorted(answer.status for answer in answers[:9]) == [200] * 3 + [429] * 6
+        assert sorted(answer.status for answer in answers[9:]) == [200] * 5 + [429] * 4
 
     # --- Addresses -------------------------------------------------------------------------------------------------
 

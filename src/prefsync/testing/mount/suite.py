@@ -34,7 +34,9 @@ WRITES: Final = [
 
 
 def label(value: object) -> str:
-    """Name a parameter of a test: printable, short, and like no other's."""
+    """Name a parameter of a test: printable, short, like no other's, and the same in each process."""
+    if isinstance(value, set | frozenset):
+        return ascii(sorted(value, key=str))
     text = value if isinstance(value, str) and value.isascii() and value.isprintable() else ascii(value)
     return text if len(text) <= 60 else f"{text[:40]}...{len(text)}"
 

@@ -97,6 +97,22 @@ class DeliveryContract(RealtimeSuite):
             for feed in feeds:
                 assert await feed.until(newest) == values
 
+    async def test_a_thousand_changes(self, me: Member) -> None:
+        """Whoever was deaf to them, or comes back after them, ends on the newest state by an unbroken chain or a reset."""
+        state = await me.state()
+        async with (
+            me.follow("websocket", state, receive_buffer=4_096) as deaf,
+            me.follow("events", state, receive_buffer=4_096) as deaf_too,
+        ):
+            for n in range(1_001):
+                (await me.patch("/plugins", {f"k{n % 7}": n, "pad": "x" * (n % 2)})).ok()
+            newest = await me.state()
+            for feed in (deaf, deaf_too):
+                assert await feed.until(newest["revision"]) == newest["values"]
+        for transport in ("websocket", "events"):
+            async with me.follow(transport, state) as feed:
+                assert await feed.until(newest["revision"]) == newest["values"]
+
     async def test_a_slow_reader(self, me: Member, transport: Transport) -> None:
         """What waits for a client that does not read is folded; it ends on the right state, and nobody waits for it."""
         state = await me.state()

@@ -11,7 +11,7 @@ from prefsync.testing.mount.callers import WRITE, mint
 from prefsync.testing.mount.suite import label
 from prefsync.testing.realtime.members import greeted
 from prefsync.testing.realtime.suite import RealtimeSuite
-from prefsync.testing.realtime.wire import request
+from prefsync.testing.realtime.wire import WebSocket, request, upgrade
 
 if TYPE_CHECKING:
     from prefsync.testing.realtime.client import RealtimeClient
@@ -179,6 +179,22 @@ class HandshakesContract(RealtimeSuite):
             await greeted(socket)
             await socket.say(type="patch", id="k", patch={"plugins": {"a": 1}})
             assert {(await socket.hear())["type"], (await socket.hear())["type"]} == {"ack", "change"}
+
+    async def test_a_byte_at_a_time(self, me: Member) -> None:
+        """A handshake and a hello that drip in are as good as any, and keep nobody waiting meanwhile."""
+        connection = await me.client.connect()
+        try:
+            head = upgrade(me.client.target("/ws"), me.client.authority, me.bearer.items(), ["prefsync.v1"])
+            for n, byte in enumerate(head):
+                await connection.send(bytes([byte]))
+                if n % 100 == 0:
+                    (await me.get()).ok()
+            assert (await connection.answer()).status == 101
+            socket = WebSocket(connection)
+            await socket.drip('{"type":"hello","client":"slow"}')
+            assert (await greeted(socket))["type"] == "reset"
+        finally:
+            connection.close()
 
     async def test_no_upgrade(self, me: Member) -> None:
         """A plain ``GET /ws`` is ``400``, any other method ``405``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -82,6 +83,17 @@ class JoiningContract(RealtimeSuite):
         await writing
         newest = await me.state()
         assert (state["revision"], state["values"]) == (newest["revision"], newest["values"])
+
+    async def test_much_was_missed(self, me: Member, transport: Transport) -> None:
+        """More than may wait for a client is folded before it is told, and leads to the newest state all the same."""
+        state = await me.state()
+        for n in range(12):  # 1.4 MB in all
+            (await me.patch("/plugins", {f"k{part}": f"{n}-" + "x" * 15_000 for part in range(8)})).ok()
+        newest = await me.state()
+        async with me.follow(transport, state) as feed:
+            assert await feed.until(newest["revision"]) == newest["values"]
+            assert len(json.dumps(feed.changes)) < 2**20
+            await _next_is(me, feed, "tab-1")
 
     async def test_another_schema(self, me: Member, transport: Transport) -> None:
         """A client that knows another schema gets a reset, however new its revision is."""

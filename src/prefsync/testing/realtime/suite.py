@@ -14,12 +14,15 @@ if TYPE_CHECKING:
 
     from prefsync.testing.realtime.client import RealtimeClient, RealtimeHost
 
-__all__ = ["BURST", "RealtimeSuite"]
+__all__ = ["BURST", "PLACES", "RealtimeSuite"]
 
 _SETTINGS: Final = {"PREFSYNC_JWT_KEY": KEY, "PREFSYNC_JWT_LEEWAY": "0"}
 
 BURST: Final = 5
 """Requests in a minute of the app that soon refuses."""
+
+PLACES: Final = 3
+"""Sessions that it may have."""
 
 
 @pytest.mark.anyio
@@ -52,8 +55,23 @@ class RealtimeSuite:
     @pytest.fixture(scope="class")
     @classmethod
     async def strict(cls, host: RealtimeHost) -> AsyncIterator[RealtimeClient]:
-        """Run an app whose limit is soon over."""
-        async with host.open({**_SETTINGS, "PREFSYNC_RATE_LIMIT": f"{BURST}/minute"}) as client:
+        """Run an app whose limit is soon over, and which is soon full."""
+        settings = {"PREFSYNC_RATE_LIMIT": f"{BURST}/minute", "PREFSYNC_MAX_SESSIONS": str(PLACES)}
+        async with host.open({**_SETTINGS, **settings}) as client:
+            yield client
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    async def apart(cls, host: RealtimeHost) -> AsyncIterator[RealtimeClient]:
+        """Run an app whose limits for writes and for streams are soon over, and no other."""
+        settings = {"PREFSYNC_RATE_LIMIT_WRITES": "2/minute", "PREFSYNC_RATE_LIMIT_STREAMS": "2/minute"}
+        async with host.open({**_SETTINGS, **settings}) as client:
+            yield client
+
+    @pytest.fixture
+    async def doomed(self, host: RealtimeHost) -> AsyncIterator[RealtimeClient]:
+        """Run an app for one test, which ends it."""
+        async with host.open(_SETTINGS) as client:
             yield client
 
     @pytest.fixture

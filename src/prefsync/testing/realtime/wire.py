@@ -54,6 +54,12 @@ class Connection:
         self.reader = reader
         self._writer = writer
 
+    @property
+    def port(self) -> int:
+        """The port that this side has: by it the server's side is found among its connections."""
+        port: int = self._writer.get_extra_info("sockname")[1]
+        return port
+
     async def send(self, data: bytes) -> None:
         """Send bytes as they are."""
         self._writer.write(data)
@@ -184,6 +190,13 @@ class WebSocket:
                 self._protocol.send_ping(b"between")
             self._protocol.send_continuation(piece, fin=number == len(pieces))
         await self._flush()
+
+    async def drip(self, message: str, *, pause: float = 0) -> None:
+        """Send a text message a byte at a time, with so many seconds after each."""
+        self._protocol.send_text(message.encode())
+        for byte in b"".join(self._protocol.data_to_send()):
+            await self.connection.send(bytes([byte]))
+            await asyncio.sleep(pause)
 
     async def hear(self, *, within: float = PATIENCE) -> dict[str, Any]:
         """Return the next frame, heartbeats aside.
