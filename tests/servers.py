@@ -13,6 +13,7 @@ import http.client
 import importlib.util
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -22,17 +23,20 @@ import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
+from urllib.parse import urlsplit
 
 import asyncpg
 import psutil
+import pymysql
 import redis
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping, Sequence
 
 HOST = "127.0.0.1"
-START_LIMIT = 20.0
-"""Seconds: initdb and a start take one on an idle machine; a loaded one deserves patience."""
+START_LIMIT = 60.0
+"""Seconds: initdb and a start take one on an idle machine; a loaded one, on which two workers start, takes 20."""
 
 
 class ServerUnavailableError(Exception):
@@ -40,10 +44,15 @@ class ServerUnavailableError(Exception):
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on right now."""
-    with socket.create_server((HOST, 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a TCP port of 127.0.0.1 that nobody listens on right now.
+
+    By chance, and none of those that systems give to connections going out: one of them could be taken before the server
+    that this is for begins to listen, and tests of two processes open many.
+    """
+    while True:
+        port = random.randint(11_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server((HOST, port)):
+            return port
 
 
 def _wait_until(true: Callable[[], bool], limit: float, failure: Callable[[], str]) -> None:
@@ -87,6 +96,38 @@ def create_database(server_url: str, name: str) -> str:
 def drop_database(server_url: str, name: str) -> None:
     """Drop a database, with whatever connections a failed test left in it."""
     asyncio.run(_fetch(server_url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+
+
+def local_mysql() -> str | None:
+    """Return the URL of a MySQL or MariaDB on 127.0.0.1:3306 that lets root in, or None."""
+    url = f"mysql://root@{HOST}:3306/"
+    with contextlib.suppress(pymysql.MySQLError):
+        _on_mysql(url, "SELECT 1")
+        return url
+    return None
+
+
+def _on_mysql(url: str, command: str) -> None:
+    parts = urlsplit(url)
+    with pymysql.connect(
+        host=parts.hostname or HOST,
+        port=parts.port or 3306,
+        user=parts.username or "root",
+        password=parts.password or "",
+        connect_timeout=5,
+    ) as connection:
+        connection.cursor().execute(command)
+
+
+def create_mysql_database(server_url: str, name: str) -> str:
+    """Create a database, its defaults as unlike ours as they can be, and return its URL."""
+    _on_mysql(server_url, f"CREATE DATABASE {name} CHARACTER SET latin1 COLLATE latin1_swedish_ci")
+    return f"{server_url.rpartition('/')[0]}/{name}"
+
+
+def drop_mysql_database(server_url: str, name: str) -> None:
+    """Drop a database."""
+    _on_mysql(server_url, f"DROP DATABASE IF EXISTS {name}")
 
 
 def local_redis() -> str | None:
@@ -306,6 +347,17 @@ class PrivatePostgres(PrivateServer):
         """The URL that clients connect to."""
         return f"postgresql://postgres@{HOST}:{self.port}/postgres"
 
+    def crash(self) -> None:
+        """Stop at once, as ``pg_ctl stop -m immediate`` does: what was under way is cut, and recovered at the start."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGQUIT)
+        try:
+            self._process.wait(START_LIMIT)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._process = None
+
     def _prepare(self) -> None:
         if self._user is not None:
             if self._wheel is not None:  # in an environment below /root, say, which this user cannot enter
@@ -333,6 +385,144 @@ class PrivatePostgres(PrivateServer):
     def _answers(self) -> bool:
         ask = [str(self._bin / "pg_isready"), "-q", "-h", HOST, "-p", str(self.port), "-t", "1"]
         return subprocess.run(ask, check=False).returncode == 0
+
+
+class PrivatePgbouncer(PrivateServer):
+    """A PgBouncer in transaction mode, with fewer connections to the server than its clients have to it.
+
+    Args:
+        postgres: The URL of the server behind it.
+    """
+
+    _stop_signal = signal.SIGINT
+
+    def __init__(self, postgres: str) -> None:
+        super().__init__()
+        found = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
+        if found is None:
+            message = "no PgBouncer: put pgbouncer on PATH"
+            raise ServerUnavailableError(message)
+        self._binary = found
+        self._postgres = urlsplit(postgres)
+        if os.geteuid() == 0:
+            self._user = "nobody"
+
+    @property
+    def url(self) -> str:
+        """The URL that clients connect to, of the database that the server's URL names."""
+        return f"postgresql://{self._postgres.username}@{HOST}:{self.port}{self._postgres.path}"
+
+    def _prepare(self) -> None:
+        server = f"host={self._postgres.hostname} port={self._postgres.port or 5432}"
+        settings = {
+            "listen_addr": HOST,
+            "listen_port": self.port,
+            "unix_socket_dir": "",
+            "auth_type": "any",
+            "pool_mode": "transaction",
+            "default_pool_size": 2,
+            "max_client_conn": 100,
+            "server_round_robin": 1,  # so that whoever comes back is given another connection
+        }
+        lines = [f"{name} = {value}" for name, value in settings.items()]
+        user = self._postgres.username
+        config = ["[databases]", f"* = {server} user={user}", "[pgbouncer]", *lines]
+        (self._home / "pgbouncer.ini").write_text("\n".join(config))
+        if self._user is not None:
+            for path in (self._home, *self._home.rglob("*")):
+                shutil.chown(path, self._user)
+
+    def _command(self) -> list[str]:
+        return [self._binary, str(self._home / "pgbouncer.ini")]
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), timeout=1):
+            return True
+        return False
+
+
+class PrivateMariadb(PrivateServer):
+    """A MariaDB, or a MySQL, whose root has no password."""
+
+    _stop_signal = signal.SIGTERM
+
+    def __init__(self) -> None:
+        super().__init__()
+        names = ("mariadbd", "mysqld")
+        found = [path for name in names if (path := shutil.which(name) or shutil.which(f"/usr/sbin/{name}"))]
+        if not found:
+            message = "no MariaDB: put its server's binary, mariadbd, on PATH"
+            raise ServerUnavailableError(message)
+        self._binary = Path(found[0])
+        if os.geteuid() == 0:
+            users = {entry.pw_name for entry in pwd.getpwall()}
+            self._user = next((name for name in ("mysql", "nobody") if name in users), None)
+
+    @property
+    def url(self) -> str:
+        """The URL that clients connect to."""
+        return f"mysql://root@{HOST}:{self.port}/"
+
+    def _prepare(self) -> None:
+        if self._user is not None:
+            shutil.chown(self._home, self._user)
+        installer = shutil.which("mariadb-install-db")
+        data = f"--datadir={self._home / 'data'}"
+        command = [str(self._binary), "--no-defaults", data, "--initialize-insecure"]
+        if installer is not None:
+            command = [installer, "--no-defaults", data, "--auth-root-authentication-method=normal"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self._home, user=self._user)
+
+    def _command(self) -> list[str]:
+        where = [f"--datadir={self._home / 'data'}", f"--port={self.port}", f"--bind-address={HOST}"]
+        files = [f"--socket={self._home / 'socket'}", f"--pid-file={self._home / 'pid'}"]
+        return [str(self._binary), "--no-defaults", *where, *files, "--innodb-flush-log-at-trx-commit=2"]
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(pymysql.MySQLError):
+            _on_mysql(self.url, "SELECT 1")
+            return True
+        return False
+
+
+class PrivateNats(PrivateServer):
+    """A NATS, which keeps nothing."""
+
+    _stop_signal = signal.SIGTERM
+
+    def __init__(self) -> None:
+        super().__init__()
+        found = shutil.which("nats-server") or shutil.which("/usr/sbin/nats-server")
+        if found is None:
+            message = "no NATS: put nats-server on PATH"
+            raise ServerUnavailableError(message)
+        self._binary = found
+
+    @property
+    def url(self) -> str:
+        """The URL that clients connect to."""
+        return f"nats://{HOST}:{self.port}"
+
+    def _prepare(self) -> None:
+        pass  # nothing is kept
+
+    def _command(self) -> list[str]:
+        return [self._binary, "--addr", HOST, "--port", str(self.port)]
+
+    def _answers(self) -> bool:
+        return is_nats(HOST, self.port)
+
+
+def is_nats(host: str, port: int) -> bool:
+    """Tell whether a NATS listens somewhere."""
+    with contextlib.suppress(OSError), socket.create_connection((host, port), 5) as server:
+        return server.recv(5) == b"INFO "
+    return False
+
+
+def local_nats() -> str | None:
+    """Return the URL of a NATS on 127.0.0.1:4222, or None."""
+    return f"nats://{HOST}:4222" if is_nats(HOST, 4222) else None
 
 
 def _ended(process: psutil.Process) -> bool:
@@ -406,6 +596,9 @@ class TcpProxy:
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if self._listener is None:  # cut off between its acceptance and this
+            writer.transport.abort()
+            return
         self._carrying.add(task)
         ends = [writer]
         try:
@@ -451,10 +644,11 @@ class ServerProcess:
         path: What to ask for to see whether it is up.
         port: A fixed port, as when an app comes back where it was.
         cwd: The folder to run in; by default this repository's root.
+        tls: How to reach it, where it serves HTTPS.
 
     Attributes:
         port: The port.
-        url: ``http://127.0.0.1:<port>``.
+        url: ``http://127.0.0.1:<port>``, or with ``https``.
     """
 
     def __init__(
@@ -465,9 +659,11 @@ class ServerProcess:
         path: str = "/",
         port: int | None = None,
         cwd: Path | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.port = port or free_port()
-        self.url = f"http://{HOST}:{self.port}"
+        self.url = f"{'https' if tls else 'http'}://{HOST}:{self.port}"
+        self._tls = tls
         self._command = [word.replace("{port}", str(self.port)) for word in command]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFSYNC_")}
         self._env = {**inherited, "PYTHONUNBUFFERED": "1", **(env or {})}
@@ -477,6 +673,15 @@ class ServerProcess:
         self._log = tempfile.NamedTemporaryFile(prefix="prefsync-app-")  # noqa: SIM115 (closed on leaving)
 
     def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._log.close()
+
+    def start(self) -> None:
+        """Run it and wait until it answers; once more, where it has ended."""
         self._process = subprocess.Popen(
             self._command,
             stdin=subprocess.DEVNULL,
@@ -493,11 +698,6 @@ class ServerProcess:
         except BaseException:
             self.__exit__()
             raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-        self._log.close()
 
     @property
     def pid(self) -> int:
@@ -532,7 +732,11 @@ class ServerProcess:
         if self._process.poll() is not None:
             message = f"{self._command} ended with {self._process.returncode}:\n{self.output}"
             raise RuntimeError(message)
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=2)
+        connection: http.client.HTTPConnection
+        if self._tls is None:
+            connection = http.client.HTTPConnection(HOST, self.port, timeout=2)
+        else:
+            connection = http.client.HTTPSConnection(HOST, self.port, timeout=2, context=self._tls)
         with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
             connection.request("GET", self._path)
             connection.getresponse()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import jwt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = ["Crowd", "User"]
 
@@ -23,6 +23,9 @@ DOCUMENT_BYTES: Final = 600
 # Primes, so that the cycles of users and of kinds of request do not fall into step.
 _DRAWN_USERS: Final = 65_537
 _DRAWN_KINDS: Final = 10_007
+
+_NOTE_BYTES: Final = 8_192
+"""Documents that are larger have several notes: one string may have 16 KiB."""
 
 _ACCENT: Final = b"#000000"
 """What every write replaces by a colour that was not there before."""
@@ -48,6 +51,9 @@ class Crowd:
 
     Args:
         seed: The same seed draws the same users in the same order.
+        names: The users'; ``USERS`` of them where left out.
+        size: Of a document, in bytes.
+        key: What the tokens are signed with; a new one where left out.
 
     Attributes:
         key: What the tokens are signed with.
@@ -55,26 +61,39 @@ class Crowd:
         skew: The exponent of the law; 0 draws all alike.
     """
 
-    def __init__(self, seed: int = 20_261_123) -> None:
-        self.key: str = secrets.token_urlsafe(48)
+    def __init__(
+        self,
+        seed: int = 20_261_123,
+        *,
+        names: Sequence[str] | None = None,
+        size: int = DOCUMENT_BYTES,
+        key: str | None = None,
+    ) -> None:
+        self.key: str = key or secrets.token_urlsafe(48)
         self.skew = 1.0
         self._chance = random.Random(seed)
         self._changes = count(1)
         expires = int(time.time()) + 86_400
-        self.users = [_user(f"user-{number:04d}", self.key, expires) for number in range(USERS)]
+        names = [f"user-{number:04d}" for number in range(USERS)] if names is None else names
+        self.users = [_user(name, self.key, expires, size) for name in names]
 
     def token(self, name: str) -> str:
-        """Return a token of a user who is none of the thousand."""
-        return _user(name, self.key, int(time.time()) + 86_400).token
+        """Return a token of a user who is none of the crowd."""
+        return _user(name, self.key, int(time.time()) + 86_400, DOCUMENT_BYTES).token
 
-    def reads(self, path: str, etags: Mapping[str, str] | None = None) -> Iterator[bytes]:
+    def reads(
+        self, path: str | Callable[[User], str], etags: Mapping[str, str] | None = None
+    ) -> Iterator[bytes]:
         """Yield ``GET`` requests without end.
 
         Args:
-            path: What to get.
+            path: What to get; or what a user gets.
             etags: By user's name; makes the requests conditional.
         """
-        requests = [self.read(path, user, (etags or {}).get(user.name)) for user in self.users]
+        requests = [
+            self.read(path if isinstance(path, str) else path(user), user, (etags or {}).get(user.name))
+            for user in self.users
+        ]
         return map(requests.__getitem__, self._drawn())
 
     def read(self, path: str, user: User, etag: str | None = None) -> bytes:
@@ -100,8 +119,9 @@ class Crowd:
         return map(next, cycle(kinds))
 
     def _drawn(self) -> Iterator[int]:
-        weights = [rank**-self.skew for rank in range(1, USERS + 1)]
-        return cycle(self._chance.choices(range(USERS), weights, k=_DRAWN_USERS))
+        numbers = range(len(self.users))
+        weights = [(rank + 1) ** -self.skew for rank in numbers]
+        return cycle(self._chance.choices(numbers, weights, k=_DRAWN_USERS))
 
     def _writes(
         self, method: str, path: Callable[[User], str], body: Callable[[User], bytes]
@@ -113,12 +133,12 @@ class Crowd:
             yield b"%b#%06x%b" % (before, next(changes) & 0xFFFFFF, after)
 
 
-def _user(name: str, key: str, expires: int) -> User:
+def _user(name: str, key: str, expires: int, size: int) -> User:
     claims = {"sub": name, "exp": expires, "scope": "preferences:read preferences:write"}
-    return User(name, jwt.encode(claims, key, "HS256"), _document(name))
+    return User(name, jwt.encode(claims, key, "HS256"), _document(name, size))
 
 
-def _document(owner: str) -> bytes:
+def _document(owner: str, size: int) -> bytes:
     document: dict[str, Any] = {
         "appearance": {"theme": "dark", "accent": _ACCENT.decode(), "font_size": 15, "density": "compact"},
         "editor": {"tab_size": 2, "word_wrap": True, "rulers": [80, 100, 120]},
@@ -134,10 +154,14 @@ def _document(owner: str) -> bytes:
             "note": "",
         },
     }
-    missing = DOCUMENT_BYTES - len(_encode(document))
-    document["plugins"]["note"] = ("as it was left; " * DOCUMENT_BYTES)[:missing]
+    text = "as it was left; " * size
+    if size > _NOTE_BYTES:
+        count = size // _NOTE_BYTES
+        document["plugins"]["notes"] = [text[: _NOTE_BYTES - 300]] * (count - 1)
+    missing = size - len(_encode(document))
+    document["plugins"]["note"] = text[:missing]
     encoded = _encode(document)
-    assert len(encoded) == DOCUMENT_BYTES, len(encoded)
+    assert len(encoded) == size, len(encoded)
     return encoded
 
 

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["EventListener", "Listener", "SocketListener", "connect_all"]
+__all__ = ["EventListener", "Listener", "SocketIoListener", "SocketListener", "connect_all"]
 
 _HOST: Final = "127.0.0.1"
+
+# Socket.IO's events that tell a revision, and what comes besides them.
+_TELLING: Final = tuple(b'42/preferences,["%b"' % name for name in (b"welcome", b"reset", b"change"))
+_SILENT: Final = (b"40/preferences,", b'42/preferences,["heartbeat"')
 
 # How many connections are being made at once: a listening socket's queue has room for so many.
 _AT_ONCE: Final = 64
@@ -146,6 +150,32 @@ class SocketListener(Listener):
         """Read a text message."""
         if not payload.startswith(b'{"type":"heartbeat"'):
             self.told(_revision(payload), now)
+
+
+class SocketIoListener(SocketListener):
+    """A client of Socket.IO over WebSocket.
+
+    Engine.IO 4 packets begin with their type; those of Socket.IO 5 are what its messages (type 4) carry.
+    """
+
+    headers = (
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    )
+
+    def opened(self) -> None:
+        """Wait for the server, which speaks first."""
+
+    def message(self, payload: bytes, now: float) -> None:
+        """Read a packet."""
+        if payload.startswith(b"0"):
+            self.say(b"40/preferences," + json.dumps({"token": self._token}).encode())
+        elif payload == b"2":
+            self.say(b"3")
+        elif payload.startswith(_TELLING):
+            self.told(_revision(payload), now)
+        elif not payload.startswith(_SILENT):
+            self._fail(payload.decode())
 
 
 class EventListener(Listener):

@@ -23,8 +23,8 @@ _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 _CHECK_EVERY: Final = 997
 """Of this many answers one is looked at in full; a prime, so that no rhythm of the requests hides anything."""
 
-_PATIENCE: Final = 10.0
-"""Seconds that an answer may take before the run is given up."""
+_PATIENCE: Final = 60.0
+"""Seconds that the last answers may take before the run is given up."""
 
 
 class LoadError(Exception):

@@ -11,6 +11,7 @@ import uvloop
 
 from tests.bench import load
 from tests.bench.meters import COMMAND, all_of, generator_meter, processor_meter
+from tests.bench.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +24,7 @@ __all__ = ["Bench", "Figures", "Result"]
 
 HOST: Final = "127.0.0.1"
 _WARM_UP: Final = 0.5
-_COUNTING: Final = 1.0
+_COUNTING: Final = 0.6
 _LOG: Final = 4_000
 """Of a failing server's log, so many characters."""
 
@@ -92,15 +93,19 @@ class Result:
         case: Which.
         work: What is measured.
         floor: What it is compared with.
+        by_hand: The server that was written by hand, where it is compared with that, too.
         work_counted: What the tap counted for each request.
         floor_counted: Likewise of the floor.
+        by_hand_counted: Likewise of that server.
     """
 
     case: Case
     work: list[Figures] = field(default_factory=list)
     floor: list[Figures] = field(default_factory=list)
+    by_hand: list[Figures] = field(default_factory=list)
     work_counted: dict[str, float] = field(default_factory=dict)
     floor_counted: dict[str, float] = field(default_factory=dict)
+    by_hand_counted: dict[str, float] = field(default_factory=dict)
 
     @property
     def ratios(self) -> list[float]:
@@ -118,14 +123,37 @@ class Result:
         return median(floor.cpu / work.cpu for work, floor in zip(self.work, self.floor, strict=True))
 
     @property
-    def reached(self) -> bool:
-        """Whether the target is reached, if there is one."""
-        return self.case.target is None or self.ratio >= self.case.target
+    def times(self) -> list[float]:
+        """The work's rate divided by that of the server written by hand, by round."""
+        return [work.rate / by_hand.rate for work, by_hand in zip(self.work, self.by_hand, strict=True)]
+
+    @property
+    def slower(self) -> list[float]:
+        """The work's median latency divided by the floor's, by round."""
+        return [work.p50 / floor.p50 for work, floor in zip(self.work, self.floor, strict=True)]
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """What was asked of it, and what was found."""
+        case, label = self.case, self.case.floor.label
+        found: list[Outcome] = []
+        if case.target is not None:
+            found.append(Outcome.at_least(case.title, case.target, f"of the {label}", self.ratios))
+        if case.times is not None:
+            found.append(Outcome.at_least(case.title, case.times, "times the one by hand", self.times))
+        if case.slower is not None:
+            what = f"times the {label}'s p50"
+            found.append(Outcome.at_most(case.title, case.slower, what, self.slower))
+        counted = self.work_counted.get("statements")
+        if case.statements is not None and counted is not None:
+            found.append(Outcome.at_most(case.title, case.statements, "statements a request", [counted]))
+        return found
 
     @property
     def errors(self) -> list[str]:
         """The first error of each measurement that had any."""
-        return [figures.first_error for figures in (*self.work, *self.floor) if figures.errors]
+        every = (*self.work, *self.floor, *self.by_hand)
+        return [figures.first_error for figures in every if figures.errors]
 
 
 class Bench:
@@ -163,8 +191,11 @@ class Bench:
         for result in results:
             for traffic, counted in (
                 (result.case.floor, result.floor_counted),
+                (result.case.by_hand, result.by_hand_counted),
                 (result.case.work, result.work_counted),
             ):
+                if traffic is None:
+                    continue
                 self._progress(f"counting: {result.case.title}: {traffic.label}")
                 sample = self._load(stage, result.case, traffic, meter, seconds)
                 counted.update({name: value / len(sample.latencies) for name, value in sample.spent.items()})
@@ -179,9 +210,19 @@ class Bench:
             meter: Read beside those of the processor.
         """
         for number in range(1, rounds + 1):
+            known: dict[Traffic, Figures] = {}
             for result in results:
                 case = result.case
-                for traffic, figures in ((case.floor, result.floor), (case.work, result.work)):
+                for traffic, figures in (
+                    (case.by_hand, result.by_hand),
+                    (case.floor, result.floor),
+                    (case.work, result.work),
+                ):
+                    if traffic is None:
+                        continue
+                    if traffic is case.by_hand and traffic in known:
+                        figures.append(known[traffic])  # several times as slow: nearness in time matters less
+                        continue
                     name = f"round {number} of {rounds}: {case.title}: {traffic.label}"
                     self._progress(name)
                     meters = all_of(
@@ -189,6 +230,7 @@ class Bench:
                     )
                     found = Figures.of(self._load(stage, case, traffic, meters, self._seconds))
                     figures.append(found)
+                    known[traffic] = found
                     self._progress(f"{name}: {found.rate:,.0f}/s, p99 {found.p99:.2f} ms, {found.cpu:.0f} µs")
 
     def _load(self, stage: Stage, case: Case, traffic: Traffic, meter: Meter, seconds: float) -> load.Sample:

@@ -31,10 +31,20 @@ from tests.servers import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from collections.abc import Set as AbstractSet
 
     from tests.bench.cores import Cores
 
-__all__ = ["CONSTANT", "UNCHANGED", "Stage", "Stores", "found_stores", "started"]
+__all__ = [
+    "CONSTANT",
+    "UNCHANGED",
+    "Stage",
+    "Stores",
+    "found_stores",
+    "prefsync_settings",
+    "server_of",
+    "started",
+]
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -43,6 +53,11 @@ UNCHANGED: Final = "/unchanged"
 
 _RATE_LIMIT: Final = "1000000/minute"
 """Limits are on, shared and exact, and refuse nobody."""
+
+_NEAR_CACHE: Final = "64MiB"
+
+_THREADS: Final = 4
+"""Of gunicorn: more of them take the interpreter from one another."""
 
 _OF_UVICORN: Final = {"server", "date"}
 
@@ -76,7 +91,9 @@ class Stage:
     """The servers under measurement.
 
     Attributes:
-        servers: By name: ``prefsync``, ``floor`` and ``broadcast``, the floor of fan-out.
+        servers: By name: ``prefsync``, the same with a near cache, ``near``, ``floor``, the server written by hand,
+            ``handwritten``, the floors of fan-out, ``broadcast`` and ``rooms``, and under Flask ``flask`` and
+            ``flask_floor``.
     """
 
     servers: dict[str, ServerProcess]
@@ -113,7 +130,12 @@ def found_stores(cores: Cores) -> Iterator[Stores]:
 
 @contextmanager
 def started(
-    cores: Cores, postgres: str, redis_url: str, key: str, sample: Callable[[int], dict[str, bytes]]
+    cores: Cores,
+    postgres: str,
+    redis_url: str,
+    key: str,
+    sample: Callable[[int], dict[str, bytes]],
+    only: AbstractSet[str] = frozenset(),
 ) -> Iterator[Stage]:
     """Start the servers under measurement.
 
@@ -122,32 +144,61 @@ def started(
         postgres: URL of the database.
         redis_url: URL of Redis.
         key: What tokens are signed with.
-        sample: Called with the port of the example app; fills it, and returns real answers by the path under which the
-            floor is to repeat them.
+        sample: Called with the port of a server; fills it, and returns real answers by the path under which the floor
+            is to repeat those of the example app.
+        only: Which servers; all if empty. The floors of requests need ``prefsync``.
     """
+    of_prefsync = prefsync_settings(postgres, redis_url, key)
+    by_hand = {"BENCH_DATABASE_URL": postgres, "BENCH_REDIS_URL": redis_url, "BENCH_JWT_KEY": key}
+    threads = ("--threads", str(_THREADS))
+    servers: dict[str, ServerProcess] = {}
     with ExitStack() as stack:
-        settings = {
-            "PREFSYNC_DATABASE_URL": postgres,
-            "PREFSYNC_REDIS_URL": redis_url,
-            "PREFSYNC_JWT_KEY": key,
-            "PREFSYNC_RATE_LIMIT": _RATE_LIMIT,
-            "PREFSYNC_MAX_SESSIONS_PER_SUBJECT": "100000",
-        }
-        prefsync = stack.enter_context(_server(cores, "examples", "fastapi_app:app", settings))
         answers = (
             Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="prefsync-bench-"))) / "answers.json"
         )
-        real = {path: _answer(answer) for path, answer in sample(prefsync.port).items()}
-        answers.write_text(json.dumps(real))
-        settings = {"BENCH_DATABASE_URL": postgres, "BENCH_ANSWERS": str(answers)}
-        floor = stack.enter_context(_server(cores, ".", "tests.bench.floor:app", settings, path=CONSTANT))
-        broadcast = stack.enter_context(_server(cores, ".", "tests.bench.broadcast:app", {}))
-        yield Stage({"prefsync": prefsync, "floor": floor, "broadcast": broadcast})
+        of_floors = {"BENCH_DATABASE_URL": postgres, "BENCH_ANSWERS": str(answers)}
+
+        def start(
+            name: str, folder: str, app: str, settings: dict[str, str], *more: str, path: str = "/"
+        ) -> None:
+            if not only or name in only:
+                servers[name] = stack.enter_context(server_of(cores, folder, app, settings, *more, path=path))
+
+        start("prefsync", "examples", "fastapi_app:app", of_prefsync)
+        nearby = {**of_prefsync, "PREFSYNC_NEAR_CACHE": _NEAR_CACHE}
+        start("near", "examples", "fastapi_app:app", nearby)
+        if not only or only & {"floor", "flask_floor"}:
+            real = {path: _answer(answer) for path, answer in sample(servers["prefsync"].port).items()}
+            answers.write_text(json.dumps(real))
+        start("floor", ".", "tests.bench.floor:app", of_floors, path=CONSTANT)
+        start("handwritten", ".", "tests.bench.handwritten:app", by_hand)
+        if "handwritten" in servers:
+            sample(servers["handwritten"].port)
+        start("broadcast", ".", "tests.bench.broadcast:app", {})
+        start("rooms", ".", "tests.bench.rooms:app", {})
+        start("flask", "examples", "flask_app:app", of_prefsync, *threads)
+        start("flask_floor", ".", "tests.bench.flask_floor:app", of_floors, *threads, path=CONSTANT)
+        yield Stage(servers)
 
 
-def _server(cores: Cores, folder: str, app: str, settings: dict[str, str], path: str = "/") -> ServerProcess:
+def prefsync_settings(postgres: str, redis_url: str, key: str) -> dict[str, str]:
+    """Return the environment of the example apps."""
+    return {
+        "PREFSYNC_DATABASE_URL": postgres,
+        "PREFSYNC_REDIS_URL": redis_url,
+        "PREFSYNC_JWT_KEY": key,
+        "PREFSYNC_RATE_LIMIT": _RATE_LIMIT,
+        "PREFSYNC_MAX_SESSIONS_PER_SUBJECT": "100000",
+    }
+
+
+def server_of(
+    cores: Cores, folder: str, app: str, settings: dict[str, str], *options: str, path: str = "/"
+) -> ServerProcess:
+    """Return an app's process, which is to run on the servers' core."""
     where = ",".join(map(str, sorted(cores.server)))
-    command = [sys.executable, "-m", "tests.bench.serve", folder, app, "--port", "{port}", "--cores", where]
+    serve = [sys.executable, "-m", "tests.bench.serve", folder, app, *options]
+    command = [*serve, "--port", "{port}", "--cores", where]
     return ServerProcess(command, settings, path=path, cwd=ROOT)
 
 

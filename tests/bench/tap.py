@@ -13,16 +13,13 @@ import threading
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit, urlunsplit
 
+from tests.http.wire import GSSENC_REQUEST, SSL_REQUEST, is_housekeeping
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 __all__ = ["PostgresTap"]
 
-# Codes of first messages, which have no type.
-_SSL_REQUEST: Final = 80877103
-_GSSENC_REQUEST: Final = 80877104
-
-_STATEMENTS: Final = b"QE"  # simple Query, Execute
 _ROUND_TRIPS: Final = b"QSH"  # simple Query, Sync, Flush
 
 
@@ -49,7 +46,11 @@ class PostgresTap:
         return urlunsplit(self._target._replace(netloc=f"{user}{at}127.0.0.1:{self._port}"))
 
     def read(self) -> dict[str, float]:
-        """Read the counters, as a meter does: ``statements`` and ``postgres_trips``."""
+        """Read the counters, as a meter does.
+
+        ``statements`` are those sent for somebody: what a process asks of its own accord is left out, and so is the
+        begin and the end of a transaction, which need not be anybody's. ``postgres_trips`` leaves out nothing.
+        """
         return {"statements": self._statements, "postgres_trips": self._trips}
 
     def __enter__(self) -> Self:
@@ -85,10 +86,21 @@ class PostgresTap:
         # asyncio's server would log a task that is cancelled, or whose client is gone.
         with contextlib.suppress(asyncio.CancelledError, asyncio.IncompleteReadError, OSError):
             await self._greet(client, to_client, to_server)
+            counts: dict[bytes, bool] = {}  # by the names of prepared statements
+            bound = False
             while True:
                 head = await client.readexactly(5)
                 body = await client.readexactly(int.from_bytes(head[1:]) - 4)
-                self._statements += head[0] in _STATEMENTS
+                match head[:1]:
+                    case b"P":  # Parse: statement, query
+                        name, query, _ = body.split(b"\0", 2)
+                        counts[name] = not is_housekeeping(query.decode())
+                    case b"B":  # Bind: portal, statement
+                        bound = counts[body.split(b"\0", 2)[1]]
+                    case b"E":
+                        self._statements += bound
+                    case b"Q" if not body.startswith((b"BEGIN", b"COMMIT", b"ROLLBACK")):
+                        self._statements += not is_housekeeping(body.rstrip(b"\0").decode())
                 self._trips += head[0] in _ROUND_TRIPS
                 to_server.write(head + body)
         back.cancel()
@@ -100,7 +112,7 @@ class PostgresTap:
     ) -> None:
         while True:
             head = await client.readexactly(8)
-            if int.from_bytes(head[4:]) in {_SSL_REQUEST, _GSSENC_REQUEST}:
+            if int.from_bytes(head[4:]) in {SSL_REQUEST, GSSENC_REQUEST}:
                 to_client.write(b"N")
                 continue
             to_server.write(head + await client.readexactly(int.from_bytes(head[:4]) - 8))

@@ -1,4 +1,4 @@
-"""What is measured: requests to prefsync, the floor beside them, and the ratio that is asked of them."""
+"""What is measured: requests to prefsync, what stands beside them, and what is asked of them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ __all__ = ["Ask", "Case", "Traffic", "cases", "real_answers"]
 
 PATH: Final = "/preferences"
 WRITES_IN_MIX: Final = 0.05
+
+_NEAR: Final = "prefsync, near"
+_BY_HAND: Final = "written by hand"
 
 _ACCENT: Final = re.compile(rb'"accent": ?"(#[0-9a-f]{6})"')
 _ETAG: Final = re.compile(rb'\r\netag: ("[^"]*")', re.IGNORECASE)
@@ -65,6 +68,10 @@ class Case:
         work: What is measured.
         floor: What it is compared with.
         target: The part of the floor's requests a second that it is to reach.
+        by_hand: The same requests to the server that was written by hand.
+        times: How many times its requests a second are to be reached.
+        slower: How many times the floor's median latency it may take.
+        statements: How many database statements a request may cost.
         connections: How many; ``None`` for the usual number.
     """
 
@@ -73,6 +80,10 @@ class Case:
     work: Traffic
     floor: Traffic
     target: float | None = None
+    by_hand: Traffic | None = None
+    times: float | None = None
+    slower: float | None = None
+    statements: float | None = None
     connections: int | None = None
 
 
@@ -105,14 +116,31 @@ def cases(crowd: Crowd) -> list[Case]:
     def floor_unchanged(_: Ask) -> Iterator[bytes]:
         return crowd.reads(UNCHANGED, dict.fromkeys((user.name for user in crowd.users), _NO_ETAG))
 
-    def floor_mixed(_: Ask) -> Iterator[bytes]:
-        return crowd.mixed(crowd.reads(CONSTANT), crowd.patches(_upsert_path), WRITES_IN_MIX)
+    def to(server: str, label: str, requests: Callable[[Ask], Iterator[bytes]]) -> Traffic:
+        return Traffic(server, label, requests, check)
 
-    get = Traffic("prefsync", "prefsync", cached, check)
+    def replaces(_: Ask) -> Iterator[bytes]:
+        return crowd.replaces(_path)
+
+    def patches(_: Ask) -> Iterator[bytes]:
+        return crowd.patches(_path)
+
+    get, get_near = to("prefsync", "prefsync", cached), to("near", _NEAR, cached)
+    get_by_hand = to("handwritten", _BY_HAND, cached)
     constant = Traffic("floor", "constant answer", lambda _: crowd.reads(CONSTANT), _check_length)
-    upsert, both = "bare upsert", "constant and bare upsert"
+    constant_view = Traffic("flask_floor", "constant view", lambda _: crowd.reads(CONSTANT), _check_length)
+    upsert = "bare upsert"
     return [
-        Case("get", "cached GET", get, constant, target=0.2),
+        Case("get", "cached GET", get, constant, target=0.35, by_hand=get_by_hand, times=6),
+        Case(
+            "get-near",
+            "cached GET, near cache",
+            get_near,
+            constant,
+            target=0.65,
+            by_hand=get_by_hand,
+            times=12,
+        ),
         Case(
             "304",
             "GET with If-None-Match, 304",
@@ -122,23 +150,60 @@ def cases(crowd: Crowd) -> list[Case]:
         Case(
             "put",
             "PUT",
-            Traffic("prefsync", "prefsync", lambda _: crowd.replaces(_path), check),
+            to("prefsync", "prefsync", replaces),
             Traffic("floor", upsert, lambda _: crowd.replaces(_upsert_path), _check_echo),
-            target=0.4,
+            target=0.5,
+            by_hand=to("handwritten", _BY_HAND, replaces),
+            times=8,
         ),
         Case(
             "patch",
             "PATCH",
-            Traffic("prefsync", "prefsync", lambda _: crowd.patches(_path), check),
+            to("prefsync", "prefsync", patches),
             Traffic("floor", upsert, lambda _: crowd.patches(_upsert_path), _check_echo),
+            target=0.5,
+            by_hand=to("handwritten", _BY_HAND, patches),
+            times=8,
         ),
         Case(
             "mix",
             "95 % GET, 5 % PATCH",
-            Traffic("prefsync", "prefsync", mixed, check),
-            Traffic("floor", both, floor_mixed, _check_length),
+            to("prefsync", "prefsync", mixed),
+            constant,
+            target=0.3,
+            by_hand=to("handwritten", _BY_HAND, mixed),
+            statements=0.055,
         ),
-        Case("get1", "cached GET, one connection", get, constant, connections=1),
+        Case(
+            "mix-near",
+            "95 % GET, 5 % PATCH, near cache",
+            to("near", _NEAR, mixed),
+            constant,
+            target=0.5,
+            statements=0.055,
+        ),
+        Case(
+            "flask",
+            "Flask: cached GET",
+            to("flask", "prefsync", cached),
+            constant_view,
+            target=0.7,
+        ),
+        Case(
+            "flask-put",
+            "Flask: PUT",
+            to("flask", "prefsync", replaces),
+            constant_view,
+        ),
+        Case("get1", "GET on one connection", get, constant, slower=3, connections=1),
+        Case(
+            "get1-near",
+            "GET on one connection, near cache",
+            get_near,
+            constant,
+            slower=1.5,
+            connections=1,
+        ),
     ]
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import anyio
+from sqlalchemy.pool import StaticPool
 
 from prefsync.adapters.redis import RedisLink
 from prefsync.errors import UnavailableError
@@ -29,7 +30,8 @@ def connections_out(repository: SqlAlchemyRepository) -> int:
     connections = getattr(runner, "_connections", None)
     if connections is not None:
         return int(connections._open - len(connections._idle))
-    return int(runner._engine.pool.checkedout())
+    pool = runner._engine.pool
+    return 0 if isinstance(pool, StaticPool) else int(pool.checkedout())
 
 
 def commands_under_way(link: RedisLink) -> int:

@@ -51,10 +51,11 @@ class TestMemory(CacheContract):
 
     async def test_it_stays_within_its_bound(self) -> None:
         """Beyond its bound in bytes, the cache drops what was used longest ago, and keeps what is in use."""
+        from prefsync.adapters import memory
         from prefsync.ports import CacheEntry
         from prefsync.testing.samples import fresh_subject
 
-        cache = MemoryCache(bound=1_000)
+        cache = MemoryCache(bound=10 * (memory._ENTRY_BYTES + 100))
         used, *others = [fresh_subject() for _ in range(20)]
         await cache.put(used, CacheEntry(1, b"x" * 100))
         for other in others:

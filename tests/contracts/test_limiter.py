@@ -162,3 +162,14 @@ async def test_a_redis_that_goes_and_comes_is_counted_by_again(
             told = [(await limiter.acquire("after")).allowed for limiter in (one, other) * 10]
             assert sum(told) == 10
             assert not (await other.acquire("before")).allowed
+
+
+async def test_a_forked_process_has_no_permits_of_its_parents() -> None:
+    """What a process has taken in advance it uses itself; a child that is forked from it takes its own."""
+    storage = MemoryStorage(wrap_exceptions=True)
+    limiter = LimitsRateLimiter(Rate(1_000_000, 60), storage)
+    await limiter.acquire("key")
+    assert limiter.take("key") is not None
+    limiter.abandon()
+    assert limiter.take("key") is None
+    assert (await limiter.acquire("key")).allowed

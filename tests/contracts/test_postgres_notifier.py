@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import asyncpg
 import pytest
 from anyio.to_thread import run_sync
@@ -20,7 +22,6 @@ from tests.contracts.support import through
 from tests.servers import HOST, TcpProxy
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncIterator, Callable
 
     from tests.servers import PrivatePostgres
@@ -198,3 +199,74 @@ async def test_publishers_of_one_moment_share_a_statement(
             with anyio.fail_after(LIMIT):
                 assert [await anext(announcements) for _ in sent] == sent
             assert len(statements) <= 2
+
+
+class SlowConnecting:
+    """Holds connecting until it is released, and keeps what was connected.
+
+    Args:
+        patch: Puts it between.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.begun = anyio.Event()
+        self.release = anyio.Event()
+        self.connections: list[asyncpg.Connection[Any]] = []
+        self._connect = asyncpg.connect
+        patch.setattr(asyncpg, "connect", self)
+
+    async def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Connect."""
+        self.begun.set()
+        await self.release.wait()
+        self.connections.append(await self._connect(*arguments, **options))
+        return self.connections[-1]
+
+
+async def test_closing_while_the_publisher_connects(
+    postgres_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However whoever closes is cancelled meanwhile, no connection is left open."""
+    slow = SlowConnecting(monkeypatch)
+    notifier = PostgresNotifier(postgres_url, prefix=prefix)
+
+    async def use() -> None:
+        async with notifier:
+            notifier.publish(Announcement(fresh_subject(), None, 7)).close()  # type: ignore[attr-defined]
+            await slow.begun.wait()
+
+    using = asyncio.create_task(use())
+    with anyio.fail_after(LIMIT):
+        await slow.begun.wait()
+        for _ in range(3):
+            using.cancel()
+            await anyio.lowlevel.cancel_shielded_checkpoint()
+        slow.release.set()
+        await asyncio.wait({using})
+        assert using.cancelled()
+        while not slow.connections:
+            await anyio.sleep(0.01)
+    assert slow.connections[0].is_closed()
+
+
+async def test_unsubscribing_while_the_subscription_connects(
+    postgres_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may take longer than the pause after which a subscription is cancelled once more."""
+    slow = SlowConnecting(monkeypatch)
+    monkeypatch.setattr("prefsync.adapters.inbox._ENTER_LIMIT", 0.01)
+    monkeypatch.setattr("prefsync.adapters.inbox._CANCEL_AGAIN", 0.01)
+
+    async def use() -> None:
+        async with PostgresNotifier(postgres_url, prefix=prefix) as notifier, notifier.subscribe():
+            await slow.begun.wait()
+
+    using = asyncio.create_task(use())
+    with anyio.fail_after(LIMIT):
+        await slow.begun.wait()
+        (subscription,) = (task for task in asyncio.all_tasks() if task.get_name() == "prefsync subscription")
+        while subscription.cancelling() < 3:
+            await anyio.sleep(0.01)
+        slow.release.set()
+        await using
+    assert [connection.is_closed() for connection in slow.connections] == [True]

@@ -68,6 +68,7 @@ async def blocked(raw: asyncpg.Connection, count: int = 1) -> None:
             await anyio.sleep(0.01)
 
 
+@pytest.mark.once
 async def test_a_first_write_that_waits_for_an_erase_sees_its_floor(
     repository: SqlAlchemyRepository, raw: asyncpg.Connection
 ) -> None:
@@ -95,16 +96,50 @@ async def test_a_first_write_that_waits_for_an_erase_sees_its_floor(
     assert (await repository.load(subject)).revision == 0
 
 
+@pytest.mark.once
+@pytest.mark.parametrize("driver", ["postgresql", "postgresql+psycopg"])
+async def test_a_row_that_is_locked_holds_up_its_own_writer_alone(
+    database: str, raw: asyncpg.Connection, driver: str
+) -> None:
+    """Written at once, subjects are stored in few statements, and one that somebody has locked does not stop the rest."""
+    url = database.replace("postgresql:", f"{driver}:")
+    async with SqlAlchemyRepository(url, pool_size=4) as repository:
+        subjects = [fresh_subject() for _ in range(12)]
+        before = [await store(repository, subject, {"plugins": {"n": 0}}) for subject in subjects]
+        writes = [step(write.document, {"plugins": {"n": 1}}) for write in before]
+        other = raw.transaction()
+        await other.start()
+        await raw.execute("SELECT 1 FROM user_preferences WHERE user_id = $1 FOR UPDATE", subjects[5].user)
+        outcomes: dict[int, Outcome] = {}
+
+        async def write(number: int) -> None:
+            outcomes[number] = await repository.write(subjects[number], writes[number])
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(12):
+                tasks.start_soon(write, number)
+            await blocked(raw)
+            assert outcomes == {number: Outcome.WRITTEN for number in range(12) if number != 5}
+            await other.rollback()
+        assert outcomes[5] is Outcome.WRITTEN
+        places = {
+            (await raw.fetchval("SELECT xmin::text FROM user_preferences WHERE user_id = $1", subject.user))
+            for subject in subjects
+        }
+        assert len(places) == 2, "one transaction for those that could be stored together, one for the other"
+
+
+@pytest.mark.once
 @pytest.mark.parametrize("driver", ["postgresql", "postgresql+psycopg"])
 async def test_a_deadlock_leaves_an_erase_undone_or_done(
     database: str, raw: asyncpg.Connection, driver: str
 ) -> None:
     """An erase that PostgreSQL ends because of a deadlock is tried again or said to have failed; it is never half done."""
-    url = database.replace("postgresql:", f"{driver}:") + "?options=-cdeadlock_timeout%3D30ms"
+    url = database.replace("postgresql:", f"{driver}:") + "?options=-cdeadlock_timeout%3D500ms"
     async with SqlAlchemyRepository(url, pool_size=2) as repository:
         subject = fresh_subject()
         last = await store(repository, subject, {"plugins": {"a": 1}})
-        await raw.execute("SET deadlock_timeout = '10s'")
+        await raw.execute("SET deadlock_timeout = '60s'")
         other = raw.transaction()
         await other.start()
         await raw.execute("SELECT 1 FROM preference_changes WHERE user_id = $1 FOR UPDATE", subject.user)
@@ -132,6 +167,7 @@ async def test_a_deadlock_leaves_an_erase_undone_or_done(
             assert (await repository.load(subject)).revision == 0
 
 
+@pytest.mark.once
 async def test_a_document_is_read_as_of_one_moment(
     repository: SqlAlchemyRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +204,7 @@ async def test_a_document_is_read_as_of_one_moment(
     assert loaded[0].revision == mine.document.revision or loaded[0].version < mine.document.version
 
 
+@pytest.mark.once
 async def test_processes_that_start_together_create_the_tables_once(database: str) -> None:
     """Many that open a repository on an empty database at once all get one that works."""
     subject = fresh_subject()
@@ -183,6 +220,7 @@ async def test_processes_that_start_together_create_the_tables_once(database: st
             await store(repository, subject, {"plugins": {"n": number}})
 
 
+@pytest.mark.once
 async def test_two_databases_have_two_names(
     repository: SqlAlchemyRepository, postgres_url: str, tmp_path: Path
 ) -> None:
@@ -338,10 +376,13 @@ async def test_a_server_that_is_not_there_is_told_without_the_password(driver: s
 
 async def test_a_file_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     """A SQLite file in a folder that is not there is the host's error at start."""
+    before = set(threading.enumerate())
     with pytest.raises(ConfigurationError, match="no/such/folder"):
         await SqlAlchemyRepository(f"sqlite:///{tmp_path}/no/such/folder/x.sqlite3").__aenter__()
     with anyio.fail_after(LIMIT):  # aiosqlite's thread still speaks to the loop for a moment
-        while any("_connection_worker_thread" in thread.name for thread in threading.enumerate()):
+        while any(
+            "_connection_worker_thread" in thread.name for thread in set(threading.enumerate()) - before
+        ):
             await anyio.sleep(0.005)
 
 
@@ -372,6 +413,21 @@ async def test_a_sqlite_file_that_somebody_else_holds_is_unavailable(
             with anyio.fail_after(LIMIT):
                 assert is_same(await repository.load(subject), before.document)
         assert await repository.write(subject, write) is Outcome.WRITTEN
+
+
+async def test_a_sqlite_file_can_be_opened_while_somebody_else_writes(tmp_path: Path) -> None:
+    """Opening waits for a write that is under way, and does not fail because of what that changed meanwhile."""
+    url = f"sqlite:///{tmp_path}/x.sqlite3"
+    async with SqlAlchemyRepository(url) as repository, SqlAlchemyRepository(url) as late:
+        await late.__aexit__()
+        runner: Any = repository._runner
+        async with runner._writing.connect() as connection:
+            await connection.exec_driver_sql("UPDATE preference_erasures SET floor = floor")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(late.__aenter__)
+                await anyio.sleep(0.3)  # a machine that is too busy to get there by then finds nothing out
+                await connection.commit()
+        await late.ping()
 
 
 async def test_sqlite_writers_wait_for_one_another(tmp_path: Path) -> None:

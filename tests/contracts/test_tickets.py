@@ -21,7 +21,7 @@ from tests.contracts.support import (
     proxy_to,
     through,
 )
-from tests.servers import create_database, drop_database
+from tests.servers import create_database, create_mysql_database, drop_database, drop_mysql_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -94,7 +94,7 @@ class OnSql(OnFakeTime):
     ) -> AsyncIterator[tuple[SqlAlchemyRepository, SqlAlchemyRepository]]:
         """One database, opened as by two processes."""
         async with SqlAlchemyRepository(url, pool_size=4) as one:
-            async with SqlAlchemyRepository(url, pool_size=2, create_tables=False) as other:
+            async with SqlAlchemyRepository(url, pool_size=2, tables="check") as other:
                 yield one, other
 
     @pytest.fixture
@@ -135,6 +135,18 @@ class TestSqlite(OnSql):
         return f"sqlite:///{tmp_path}/prefs.sqlite3"
 
 
+@pytest.mark.once
+class TestMysql(OnSql):
+    """MySQL or MariaDB, which tell nothing of what they delete but its number."""
+
+    @pytest.fixture
+    def url(self, mysql_url: str) -> Iterator[str]:
+        """A database of the test's own."""
+        name = f"prefsync_test_{secrets.token_hex(8)}"
+        yield create_mysql_database(mysql_url, name)
+        drop_mysql_database(mysql_url, name)
+
+
 @pytest.fixture(scope="class")
 def database(postgres_url: str) -> Iterator[str]:
     """A database for one class of tests, on the server of the run's."""
@@ -154,6 +166,7 @@ class TestPostgresAsyncpg(OnSql):
         return database.replace("postgresql://", f"{self.driver}://", 1)
 
 
+@pytest.mark.once
 class TestPostgresPsycopg(TestPostgresAsyncpg):
     """PostgreSQL by psycopg through SQLAlchemy."""
 

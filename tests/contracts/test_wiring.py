@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
+from prefsync.adapters.limits import LimitsRateLimiter
 from prefsync.adapters.memory import MemoryCache
 from prefsync.adapters.postgres import PostgresNotifier
 from prefsync.adapters.redis import RedisCache, RedisClusterNotifier
 from prefsync.document import Subject
-from prefsync.errors import ConfigurationError
-from prefsync.ports import Announcement
+from prefsync.errors import ConfigurationError, RateLimitedError
+from prefsync.parts import Parts
+from prefsync.ports import Announcement, Rate
 from prefsync.schema import Preferences
 from prefsync.settings import Settings
 from prefsync.wiring import Runtime
+from tests.contracts.support import patient_link
 from tests.servers import create_database, drop_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from prefsync.http.quotas import Quota
     from tests.clusters import PrivateCluster
 
 pytestmark = pytest.mark.once
@@ -82,6 +88,35 @@ async def test_a_clusters_url_puts_everything_on_the_cluster(redis_cluster: Priv
                 while await runtime.cache.get(subject) is None:
                     await anyio.sleep(0.02)
         assert (await runtime.limiter.acquire("key")).remaining == settings.rate_limit.limit - 1
+
+
+async def test_operations_with_rates_of_their_own_share_their_counts(
+    database: str, redis_url: str, redis_prefix: str
+) -> None:
+    """Two processes count writes together and apart from all else, to exactly the limit, however they race."""
+    passed: Counter[bytes] = Counter()
+
+    async def ask(quota: Quota) -> None:
+        headers: list[tuple[bytes, bytes]] = []
+        with suppress(RateLimitedError):
+            await quota.count("somebody", headers)
+            passed[dict(headers)[b"ratelimit-policy"]] += 1
+
+    def process() -> Runtime:
+        link = patient_link(redis_url, redis_prefix)
+        parts = Parts(
+            limiter=LimitsRateLimiter(Rate(7, 60), link),
+            operation_limiters={"writes": LimitsRateLimiter(Rate(11, 60), link)},
+        )
+        return Runtime(
+            [Appearance], settings=Settings(database_url=database), parts=parts, authenticates=False
+        )
+
+    async with process() as one, process() as other, anyio.create_task_group() as tasks:
+        for quotas in (one.api.admission.quotas, other.api.admission.quotas) * 10:
+            for quota in (quotas.reads, quotas.writes, quotas.streams):
+                tasks.start_soon(ask, quota)
+    assert passed == {b'"user";q=7;w=60': 7, b'"user-writes";q=11;w=60': 11}
 
 
 async def test_a_cluster_is_no_server(redis_cluster: PrivateCluster) -> None:

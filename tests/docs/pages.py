@@ -11,7 +11,7 @@ from sybil.parsers.markdown import CodeBlockParser
 __all__ = ["PAGES", "ROOT", "Block", "as_module", "blocks", "text_of"]
 
 ROOT: Final = Path(__file__).parents[2]
-PAGES: Final = ["README.md", *sorted(page.relative_to(ROOT).as_posix() for page in ROOT.glob("docs/*.md"))]
+PAGES: Final = ["README.md", *sorted(page.relative_to(ROOT).as_posix() for page in ROOT.glob("docs/**/*.md"))]
 
 
 class Block(NamedTuple):

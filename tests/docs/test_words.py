@@ -81,6 +81,30 @@ def test_shell_blocks_are_shell(page: str) -> None:
             assert set(names.split(",")) <= extras, f"{page}:{block.line}"
 
 
+def test_one_version_is_told() -> None:
+    """The distribution and the package are of one version; tests/web has the browser client's."""
+    assert re.findall(r'^version = "(.*)"$', _table("project"), re.MULTILINE) == [prefsync.__version__]
+
+
+def test_the_recipe_of_a_release_names_sessions() -> None:
+    """What it asks to run can be run."""
+    noxfile = (ROOT / "noxfile.py").read_text()
+    named = {
+        name
+        for line in re.findall(r"nox -s ([a-z ]+)", text_of("docs/releasing.md"))
+        for name in line.split()
+    }
+    assert {"build", "sbom", "newest", "lowest", "audit", "client"} <= named
+    assert named == {name for name in named if re.search(rf"@nox\.session[^\n]*\ndef {name}\(", noxfile)}
+
+
+def test_every_example_is_in_the_index() -> None:
+    """The examples' page names each file that is run or copied; the others are parts of those."""
+    parts = {"demo_support", "demo_telemetry", "demo_tls"}
+    files = {file.stem for file in (ROOT / "examples").glob("*.py")} - parts
+    assert files == set(re.findall(r"\]\((\w+)\.py\)", text_of("examples/README.md")))
+
+
 def test_readme_lists_every_extra() -> None:
     """The install table has a row for each extra, and no other."""
     extras = set(re.findall(r"^([a-z]+) = \[", _table("project.optional-dependencies"), re.MULTILINE))
@@ -155,6 +179,19 @@ def test_every_error_is_documented() -> None:
             _, code, status, _ = row_of("docs/settings.md", name)
             assert code == f"`{error.code}`"
             assert status == (str(STATUS[error.code][0]) if error.code in STATUS else "")
+
+
+def test_every_error_has_a_mend() -> None:
+    """The page about errors has a row for each problem with its status, and one for each exception, and no other."""
+    from prefsync import errors
+
+    text = text_of("docs/reference/errors.md")
+    problems = re.findall(r"^\| `([a-z-]+)` \| (\d{3}) \|", text, re.MULTILINE)
+    assert {(name, int(status)) for name, status in problems} == {
+        (name, status) for name, (status, _) in STATUS.items()
+    }
+    raised = re.findall(r"^\| `(\w+Error)` \|", text, re.MULTILINE)
+    assert set(raised) == set(errors.__all__) - {"FieldError", "PrefsyncError"}
 
 
 def _table(name: str) -> str:

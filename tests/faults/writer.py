@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 from tests.faults.crowd import headers_of, http_client, open_web_socket
 from tests.faults.follower import LOST, RETRY, ServerAwayError, expect_success
-from tests.faults.history import Ack
+from tests.faults.history import Write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,9 @@ WAYS = ("PATCH", "PUT", "ws")
 
 # Seconds between two writes of one writer: it is faults that are tried here, and not the machine.
 PACE = 0.03
+
+# Among which the values go around: a document shall not grow with the test.
+FIELDS = 50
 
 # Seconds after which an answer counts as lost.
 LIMIT = 10.0
@@ -32,15 +36,16 @@ class Writer:
         bases: The servers' URLs.
         user: Who writes.
         way: How, of ``WAYS``.
+        first: Where the numbers of what it writes begin.
 
     Attributes:
-        acks: The acknowledged writes.
+        writes: The writes, all acknowledged in the end.
         indeterminate: How often a write was on its way and no answer came.
         refused: How often a server said that it cannot write now.
     """
 
-    def __init__(self, bases: Sequence[str], user: str, way: str) -> None:
-        self.acks: list[Ack] = []
+    def __init__(self, bases: Sequence[str], user: str, way: str, first: int = 0) -> None:
+        self.writes: list[Write] = []
         self.indeterminate = 0
         self.refused = 0
         self._bases = itertools.cycle(bases)
@@ -48,7 +53,13 @@ class Writer:
         self._way = way
         self._send = self._over_socket if way == "ws" else self._over_http
         self._socket: ClientConnection | None = None
+        self._first = first
         self._stopping = False
+
+    @property
+    def acknowledged(self) -> int:
+        """How many writes it has made."""
+        return len(self.writes)
 
     def stop(self) -> None:
         """Begin no more writes."""
@@ -57,7 +68,7 @@ class Writer:
     async def run(self) -> None:
         """Write until stopped; the last write is acknowledged, too."""
         try:
-            for number in itertools.count():
+            for number in itertools.count(self._first):
                 if self._stopping:
                     break
                 await self._write(number)
@@ -68,10 +79,12 @@ class Writer:
     async def _write(self, number: int) -> None:
         """Write one value until that is acknowledged."""
         if self._way == "PUT":
-            namespace, field, value = "appearance", "accent", f"#{number:06x}"
+            namespace, field, value = "appearance", "accent", f"#{number % 2**24:06x}"
         else:
-            namespace, field, value = "plugins", f"{self._way}{number}", number
-        body = {field: value} if self._way == "PUT" else {namespace: {field: value}}
+            namespace, field, value = "plugins", f"{self._way}{number % FIELDS}", number
+        values = {namespace: {field: value}}
+        body = values[namespace] if self._way == "PUT" else values
+        begin = time.monotonic()
         while True:
             try:
                 revision = await self._send(next(self._bases), f"{self._way}-{number}", body)
@@ -82,7 +95,7 @@ class Writer:
                     self.indeterminate += 1
                 await asyncio.sleep(RETRY)
             else:
-                self.acks.append(Ack(revision, namespace, field, value))  # type: ignore[arg-type]
+                self.writes.append(Write(begin, time.monotonic(), values, revision))
                 return
 
     async def _over_http(self, base: str, key: str, body: Any) -> int:

@@ -1,4 +1,4 @@
-"""Who runs the FastAPI mount for the contract suite: in this process, or under a real server."""
+"""Who runs a mount for the contract suite: in this process, or under a real server."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from fastapi import Depends, FastAPI, Request, Response
 from prefsync.adapters.limits import LimitsRateLimiter
 from prefsync.adapters.redis import RedisCache, RedisNotifier
 from prefsync.adapters.sqlalchemy import SqlAlchemyRepository
+from prefsync.parts import Parts
 from prefsync.settings import Settings
 from prefsync.testing.mount import Answer, Headers, MountClient, MountHost
 from prefsync.testing.mount.callers import KEY
-from prefsync.wiring import Parts
 from prefsync_fastapi import PrefSync
 from tests.contracts.support import patient_link
-from tests.servers import PrivateRedis, ServerProcess
+from tests.servers import HOST, PrivateRedis, ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -197,15 +197,19 @@ async def _pass_on(request: Request, call_next: Callable[[Request], Awaitable[Re
     return await call_next(request)
 
 
-class UvicornHost(MountHost):
-    """Runs the example app under uvicorn, in a process of its own.
+class ProcessHost(MountHost):
+    """Runs an example app in a process of its own.
 
     Args:
         storage: The settings that say where things are stored.
+        serve: Makes the process.
     """
 
-    def __init__(self, storage: Mapping[str, str]) -> None:
+    def __init__(
+        self, storage: Mapping[str, str], serve: Callable[[Mapping[str, str]], ServerProcess] | None = None
+    ) -> None:
         self._storage = storage
+        self._serve = serve or uvicorn_process
 
     def repository(self) -> PreferenceRepository:
         """See ``MountHost``."""
@@ -214,36 +218,63 @@ class UvicornHost(MountHost):
     @contextlib.asynccontextmanager
     async def open(self, settings: Mapping[str, str]) -> AsyncIterator[MountClient]:
         """See ``MountHost``."""
-        with uvicorn_process({**self._storage, **settings}) as server:
-            client = HttpxClient(
-                lambda address: httpx2.AsyncHTTPTransport(
-                    verify=NO_TLS, local_address=address, trust_env=False
-                ),
-                server.url,
-            )
-            try:
+        with self._serve({**self._storage, **settings}) as server:
+            async with network_client(server.url) as client:
                 yield client
-            finally:
-                await client.aclose()
+
+
+@contextlib.asynccontextmanager
+async def network_client(url: str) -> AsyncIterator[HttpxClient]:
+    """Give a client of a server on this machine, and close it."""
+    client = HttpxClient(
+        lambda address: httpx2.AsyncHTTPTransport(verify=NO_TLS, local_address=address, trust_env=False), url
+    )
+    try:
+        yield client
+    finally:
+        await client.aclose()
 
 
 def uvicorn_process(
     settings: Mapping[str, str], app: str = "fastapi_app:app", folder: Path = EXAMPLES
 ) -> ServerProcess:
-    """Return a server process, not started yet, that runs an app under uvicorn."""
-    command = [
-        sys.executable,
-        "-m",
-        "uvicorn",
-        "--app-dir",
-        str(folder),
-        app,
-        "--port",
-        "{port}",
-        "--no-access-log",
+    """Return a server process, not started yet, that runs an ASGI app under uvicorn."""
+    options = ["--app-dir", str(folder), app, "--port", "{port}", "--no-access-log"]
+    return _server_process("uvicorn", options, settings)
+
+
+def gunicorn_process(
+    settings: Mapping[str, str],
+    *options: str,
+    app: str = "flask_app:app",
+    folder: Path = EXAMPLES,
+    tls: ssl.SSLContext | None = None,
+) -> ServerProcess:
+    """Return a server process, not started yet, that runs a WSGI app under gunicorn: by threads, unless told otherwise."""
+    usual = [
+        *(
+            "--chdir",
+            str(folder),
+            "--bind",
+            f"{HOST}:{{port}}",
+            "--no-control-socket",
+            "--log-level",
+            "warning",
+        ),
+        *(
+            "--limit-request-field_size",
+            "65536",
+        ),  # tokens may have 8 KiB, of which gunicorn takes 2 bytes less
     ]
+    return _server_process("gunicorn", [*usual, *(options or ("--threads", "200")), app], settings, tls)
+
+
+def _server_process(
+    module: str, options: list[str], settings: Mapping[str, str], tls: ssl.SSLContext | None = None
+) -> ServerProcess:
+    command = [sys.executable, "-m", module, *options]
     path = os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return ServerProcess(command, {**settings, "PYTHONPATH": path}, path="/preferences")
+    return ServerProcess(command, {**settings, "PYTHONPATH": path}, path="/preferences", tls=tls)
 
 
 @pytest.fixture(scope="session")
@@ -278,7 +309,14 @@ def postgres_host(postgres_url: str, redis_url: str, redis_namespace: str) -> In
 
 
 @pytest.fixture(scope="session")
-def uvicorn_host(postgres_url: str) -> Iterator[UvicornHost]:
+def near_host(postgres_url: str, redis_url: str, redis_namespace: str) -> InProcessHost:
+    """The same with a near cache."""
+    settings = {"PREFSYNC_DATABASE_URL": postgres_url, "PREFSYNC_NEAR_CACHE": "1MiB"}
+    return InProcessHost(settings, redis_url, f"{redis_namespace}near")
+
+
+@pytest.fixture(scope="session")
+def uvicorn_host(postgres_url: str) -> Iterator[ProcessHost]:
     """The example app under a real server, on PostgreSQL and on a Redis of its own."""
     with PrivateRedis() as private:
-        yield UvicornHost({"PREFSYNC_DATABASE_URL": postgres_url, "PREFSYNC_REDIS_URL": private.url})
+        yield ProcessHost({"PREFSYNC_DATABASE_URL": postgres_url, "PREFSYNC_REDIS_URL": private.url})

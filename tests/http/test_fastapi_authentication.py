@@ -53,6 +53,13 @@ async def in_turn(request: Request, user: Annotated[str, Depends(by_header)]) ->
 KINDS = [by_header, in_a_thread, ByClass(), in_turn]
 
 
+async def test_the_browser_client_is_for_whoever_asks() -> None:
+    """Pages import it before anybody has signed in, so the host's own authentication is not asked about it."""
+    async with running(app_with(memory_mount(authenticate=by_header))) as me:
+        assert (await me.client.request("GET", "/client.js")).status == 200
+        (await me.client.request("POST", "/client.js")).problem(405, "method-not-allowed")
+
+
 @pytest.mark.parametrize("authenticate", KINDS, ids=["async", "sync", "class", "nested"])
 async def test_the_hosts_own_authentication(authenticate: Callable[..., Any]) -> None:
     """Any dependency that names the user will do, and no token is asked for."""

@@ -1,4 +1,4 @@
-"""The FastAPI mount keeps the wire protocol: one suite, on three kinds of host."""
+"""The FastAPI mount keeps the wire protocol: one suite, on five kinds of host."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ import pytest
 from prefsync.testing.mount import LinkedContract, MountContract
 from prefsync.testing.mount.changes import ChangesContract
 from prefsync.testing.mount.coding import CodingContract
+from prefsync.testing.mount.conditions import ConditionsContract
 from prefsync.testing.mount.documents import DocumentsContract
 from prefsync.testing.mount.errors import ErrorsContract
 from prefsync.testing.mount.fidelity import FidelityContract
+from prefsync.testing.mount.https import HttpsContract
+from prefsync.testing.mount.isolation import IsolationContract
 from prefsync.testing.mount.limits import LimitsContract
 from prefsync.testing.mount.rates import RatesContract
 from prefsync.testing.mount.retries import RetriesContract
 from prefsync.testing.mount.scopes import ScopesContract
 from prefsync.testing.mount.tokens import TokensContract
+from prefsync.testing.mount.values import ValuesContract
 from prefsync.testing.mount.waiting import WaitingContract
 
 if TYPE_CHECKING:
-    from tests.http.conftest import InProcessHost, UvicornHost
+    from tests.http.conftest import InProcessHost, ProcessHost
 
 
 class TestInMemory(MountContract):
@@ -33,14 +37,48 @@ class TestInMemory(MountContract):
         return sqlite_host
 
 
-class TestPostgresAndRedis(MountContract, LinkedContract):
-    """In this process, on PostgreSQL and Redis."""
+@pytest.mark.once
+class TestPostgresAndRedis(
+    DocumentsContract,
+    FidelityContract,
+    ConditionsContract,
+    RetriesContract,
+    ValuesContract,
+    LimitsContract,
+    ChangesContract,
+    WaitingContract,
+    LinkedContract,
+    IsolationContract,
+    RatesContract,
+):
+    """In this process, on PostgreSQL and Redis.
+
+    Left out is what no store, notifier or limiter has a part in.
+    """
 
     @pytest.fixture(scope="class")
     @classmethod
     def host(cls, postgres_host: InProcessHost) -> InProcessHost:
         """Who runs the app under test."""
         return postgres_host
+
+
+@pytest.mark.once
+class TestNearCache(
+    DocumentsContract,
+    FidelityContract,
+    ConditionsContract,
+    RetriesContract,
+    ChangesContract,
+    IsolationContract,
+):
+    """The same with a near cache, which in one process is as exact as the shared one."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def host(cls, near_host: InProcessHost) -> InProcessHost:
+        """Who runs the app under test."""
+        return near_host
 
 
 @pytest.mark.once
@@ -52,6 +90,7 @@ class TestGuarded(
     TokensContract,
     ScopesContract,
     RatesContract,
+    HttpsContract,
 ):
     """In this process, with a dependency and a middleware of the host's before the mount: the way through FastAPI.
 
@@ -76,6 +115,7 @@ class TestUvicorn(
     LinkedContract,
     ErrorsContract,
     TokensContract,
+    HttpsContract,
 ):
     """The example app as it is, in two processes under a real server, on PostgreSQL and Redis.
 
@@ -84,6 +124,6 @@ class TestUvicorn(
 
     @pytest.fixture(scope="class")
     @classmethod
-    def host(cls, uvicorn_host: UvicornHost) -> UvicornHost:
+    def host(cls, uvicorn_host: ProcessHost) -> ProcessHost:
         """Who runs the app under test."""
         return uvicorn_host

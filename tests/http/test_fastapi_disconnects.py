@@ -12,7 +12,9 @@ import pytest
 import uvicorn
 from fastapi import Depends, FastAPI
 
-from prefsync.testing.mount import newcomer
+from prefsync import Rate, Settings
+from prefsync.testing.mount import KEY, newcomer
+from prefsync.testing.realtime.wire import connect, request, upgrade
 from tests.http.conftest import asgi_client
 from tests.http.hosts import app_with, memory_mount, running
 from tests.servers import HOST, free_port
@@ -219,14 +221,14 @@ async def test_head_sends_no_body(way: Callable[[PrefSync], FastAPI], path: str)
 
 
 @contextlib.asynccontextmanager
-async def served(app: FastAPI) -> AsyncIterator[int]:
-    """Serve an app by uvicorn on this event loop, and give its port."""
+async def served(app: FastAPI) -> AsyncIterator[uvicorn.Server]:
+    """Serve an app by uvicorn on this event loop."""
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, HOST, port, log_level="warning", timeout_graceful_shutdown=1))
     serving = asyncio.ensure_future(server.serve())
     try:
         await until(lambda: server.started or serving.done())
-        yield port
+        yield server
     finally:
         server.should_exit = True
         with anyio.fail_after(PATIENCE):
@@ -246,8 +248,8 @@ async def test_a_connection_that_breaks() -> None:
     """Through sockets: a broken upload writes nothing, and a broken long poll frees its waiter."""
     mount = memory_mount()
     app = app_with(mount)
-    async with served(app) as port:
-        me = newcomer(asgi_client(app))
+    async with served(app) as server:
+        port, me = server.config.port, newcomer(asgi_client(app))
         whole = b'{"theme":"dark"}'
         upload = await send(
             port,
@@ -263,3 +265,38 @@ async def test_a_connection_that_breaks() -> None:
         await until(lambda: waiting_in(mount) == 0)
         assert (await me.get()).revision == 0
         assert (await me.changes(0))["changes"] == []
+
+
+@pytest.mark.parametrize("transport", ["websocket", "events"])
+async def test_a_farewell_that_nobody_takes(monkeypatch: pytest.MonkeyPatch, transport: str) -> None:
+    """A session that is over keeps no connection open for a client that reads nothing of what it was sent last."""
+    monkeypatch.setattr("prefsync_fastapi.translate._LAST_LIMIT", 0.1)
+    mount = memory_mount(settings=Settings(jwt_key=KEY, rate_limit=Rate(10_000, 60)))
+    app = app_with(mount)
+    async with served(app) as server:
+        me = newcomer(asgi_client(app))
+        client = await connect((HOST, server.config.port), receive_buffer=4_096)
+        lines = [("Authorization", f"Bearer {me.token}")]
+        if transport == "websocket":
+            await client.send(upgrade("/preferences/ws", HOST, lines, ["prefsync.v1"]))
+            await client.head()
+            await client.send(masked(b'{"type":"hello"}'))
+        else:
+            await client.send(request("GET", "/preferences/events", HOST, lines))
+        await until(lambda: len(mount.runtime.sessions) == 1)
+        (connection,) = server.server_state.connections
+        size = connection.transport.get_write_buffer_size
+        n = 0
+        while not size():  # less than makes the server wait: the farewell goes beside it
+            n += 1
+            (await me.patch("/plugins", {"a": f"{n}" + "x" * 15_000})).ok()
+            await asyncio.sleep(0)
+        mount.drain()
+        await until(lambda: len(mount.runtime.sessions) == 0)
+        await until(lambda: not server.server_state.connections)
+        client.close()
+
+
+def masked(text: bytes) -> bytes:
+    """Return a text frame as clients send it (RFC 6455, section 5.2)."""
+    return bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text

@@ -24,7 +24,14 @@ pytestmark = pytest.mark.anyio
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 
 # What every HTTP answer may have, and no description of an API lists.
-USUAL_HEADERS = {"content-type", "content-length", "content-encoding", "cache-control", "vary"}
+USUAL_HEADERS = {
+    "content-type",
+    "content-length",
+    "content-encoding",
+    "cache-control",
+    "vary",
+    "x-content-type-options",
+}
 
 
 def document_of(app: FastAPI) -> dict[str, Any]:

@@ -16,6 +16,18 @@ SSL_REQUEST = 80877103
 GSSENC_REQUEST = 80877104
 
 
+def is_housekeeping(sql: str) -> bool:
+    """Tell whether a statement is one that a process sends now and then, whatever the requests are."""
+    words = " ".join(sql.split())
+    return (
+        words == "SELECT 1"
+        or "preference_relay" in words
+        or "FROM preference_changes WHERE at >= " in words
+        or "FROM jsonb_array_elements(" in words  # the revisions of all who are followed
+        or words.startswith(("DELETE FROM preference_changes", "DELETE FROM preference_requests"))
+    )
+
+
 class Tap(ABC):
     """A forwarding listener on this event loop; an async context manager.
 
@@ -115,13 +127,7 @@ class PostgresTap(Tap):
     default_port = 5432
 
     def _is_housekeeping(self, asked: str) -> bool:
-        words = " ".join(asked.split())
-        return (
-            words == "SELECT 1"
-            or "preference_relay" in words
-            or "FROM preference_changes WHERE at >= " in words
-            or words.startswith(("DELETE FROM preference_changes", "DELETE FROM preference_requests"))
-        )
+        return is_housekeeping(asked)
 
     async def _read(
         self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter, to_server: asyncio.StreamWriter

@@ -6,6 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,10 +20,10 @@ from tests.unit.support import Process, new_subject
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import pytest
-
     from prefsync.document import Subject
     from prefsync.errors import FieldError
+
+pytestmark = pytest.mark.once
 
 EXAMPLES = {"memory": 200, "sqlite": 60, "postgres": 60}
 

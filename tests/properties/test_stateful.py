@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from prefsync.document import Snapshot
     from prefsync.feed import Page
 
+pytestmark = pytest.mark.once
+
 NAMES = tuple(DEFAULTS)
 
 # --- The model: what RFC 7396 and the protocol say, written down once more and naively -------------------------------

@@ -1,4 +1,4 @@
-"""Who runs the FastAPI mount for the realtime suite: uvicorn, in processes of their own."""
+"""Who runs a mount for the realtime suite: servers in processes of their own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.http.conftest import NO_TLS, HttpxClient, uvicorn_process
 from tests.servers import HOST, PrivateRedis
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
     from prefsync.ports import PreferenceRepository
     from prefsync.testing.mount import Answer
@@ -56,7 +56,8 @@ class ProcessClient(RealtimeClient):
 
     def memory(self) -> int:
         """See ``RealtimeClient``."""
-        return int(psutil.Process(self._server.pid).memory_info().rss)
+        process = psutil.Process(self._server.pid)
+        return sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
 
     def stop(self) -> None:
         """See ``RealtimeClient``."""
@@ -82,14 +83,20 @@ async def client_of(server: ServerProcess, prefix: str = "/preferences") -> Asyn
 
 
 class ProcessHost(RealtimeHost):
-    """Runs the example app under uvicorn, in processes of their own.
+    """Runs an example app in processes of their own.
 
     Args:
         storage: The settings that say where things are stored.
+        serve: Makes the process.
     """
 
-    def __init__(self, storage: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        storage: Mapping[str, str],
+        serve: Callable[[Mapping[str, str]], ServerProcess] = uvicorn_process,
+    ) -> None:
         self._storage = storage
+        self._serve = serve
         self.is_linked = "PREFSYNC_REDIS_URL" in storage
 
     def repository(self) -> PreferenceRepository:
@@ -99,7 +106,7 @@ class ProcessHost(RealtimeHost):
     @contextlib.asynccontextmanager
     async def open(self, settings: Mapping[str, str]) -> AsyncIterator[RealtimeClient]:
         """See ``MountHost``."""
-        with uvicorn_process({**self._storage, **settings}) as server:
+        with self._serve({**self._storage, **settings}) as server:
             async with client_of(server) as client:
                 yield client
 

@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefsync.testing.realtime import RealtimeContract
+from prefsync.testing.realtime.delivery import DeliveryContract
+from prefsync.testing.realtime.joining import JoiningContract
+from prefsync.testing.realtime.limits import LimitsContract
+from prefsync.testing.realtime.tickets import TicketsContract
+from prefsync.testing.realtime.waits import WaitsContract
+from prefsync.testing.realtime.writes import WritesContract
 
 if TYPE_CHECKING:
     from tests.realtime.conftest import ProcessHost
@@ -24,8 +30,18 @@ class TestProcesses(RealtimeContract):
 
 
 @pytest.mark.once
-class TestProcess(RealtimeContract):
-    """One process under uvicorn, on SQLite, with everything else in memory."""
+class TestProcess(
+    WaitsContract,
+    JoiningContract,
+    DeliveryContract,
+    TicketsContract,
+    WritesContract,
+    LimitsContract,
+):
+    """One process under uvicorn, on SQLite, with everything else in memory.
+
+    Left out is what no store, notifier or limiter has a part in.
+    """
 
     @pytest.fixture(scope="class")
     @classmethod

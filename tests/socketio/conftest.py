@@ -1,4 +1,4 @@
-"""The official client of Socket.IO, and two processes of the example app on PostgreSQL and Redis."""
+"""The official client of Socket.IO, and processes of the example apps on PostgreSQL and Redis."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ import redis
 
 from prefsync.testing.mount.callers import BOTH, KEY, mint
 from tests.conftest import refuse
-from tests.http.conftest import uvicorn_process
+from tests.http.conftest import gunicorn_process, uvicorn_process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from tests.servers import ServerProcess
 
@@ -181,10 +181,31 @@ def storage(postgres_url: str, redis_url: str) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def servers(storage: dict[str, str]) -> Iterator[tuple[ServerProcess, ServerProcess]]:
+def fastapi_servers(storage: dict[str, str]) -> Iterator[tuple[ServerProcess, ServerProcess]]:
     """Two processes that know of each other by PostgreSQL and Redis alone."""
     with uvicorn_process(storage) as one, uvicorn_process(storage) as other:
         yield one, other
+
+
+@pytest.fixture(scope="session", params=["FastAPI", "Flask"])
+def servers(
+    request: pytest.FixtureRequest,
+    storage: dict[str, str],
+    fastapi_servers: tuple[ServerProcess, ServerProcess],
+) -> Iterator[tuple[ServerProcess, ServerProcess]]:
+    """Two such processes; the first, to which most clients go, by each mount in turn."""
+    if request.param == "FastAPI":
+        yield fastapi_servers
+        return
+    with gunicorn_process(storage) as flask:
+        yield flask, fastapi_servers[1]
+
+
+@pytest.fixture(params=[uvicorn_process, gunicorn_process], ids=["FastAPI", "Flask"])
+def serve(request: pytest.FixtureRequest) -> Callable[[Mapping[str, str]], ServerProcess]:
+    """What makes a process of each mount."""
+    make: Callable[[Mapping[str, str]], ServerProcess] = request.param
+    return make
 
 
 @pytest.fixture(params=TRANSPORTS)

@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 import httpx2
 import pytest
 import websockets
 
+from prefsync.testing.samples import HOSTILE_SUBJECTS
 from tests.http.conftest import uvicorn_process
 from tests.socketio.conftest import LIMIT, token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from tests.servers import ServerProcess
     from tests.socketio.conftest import Node
+
+Serve: TypeAlias = "Callable[[Mapping[str, str]], ServerProcess]"
 
 pytestmark = [pytest.mark.once, pytest.mark.anyio]
 
@@ -79,10 +83,10 @@ class Poller:
             self._url += "&sid=" + json.loads(answer.text[1:])["sid"]
         return answer
 
-    async def join(self) -> list[str]:
+    async def join(self, auth: dict[str, str] | None = None) -> list[str]:
         """Connect, and return what is told up to the whole state."""
         await self.open()
-        await self.post(JOINED + json.dumps({"token": token(self._user)}))
+        await self.post(JOINED + json.dumps(auth or {"token": token(self._user)}))
         told: list[str] = []
         while not any(packet.startswith(f'{EVENT}["reset"') for packet in told):
             told += await self.poll()
@@ -105,7 +109,7 @@ class Poller:
 @pytest.fixture
 async def http() -> Any:
     """A client over HTTP."""
-    async with httpx2.AsyncClient(trust_env=False, timeout=LIMIT) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=3 * LIMIT) as client:
         yield client
 
 
@@ -266,6 +270,61 @@ async def test_a_user_has_no_more_connections_than_one_may(
     await pollers[3].join()
     for poller in pollers[1:]:
         await poller.close()
+
+
+async def test_hostile_ids(http: httpx2.AsyncClient, servers: tuple[ServerProcess, ServerProcess]) -> None:
+    """Whatever users are called, each client is told of its own user's changes, by a token and by a ticket."""
+    users = [subject.user for subject in HOSTILE_SUBJECTS if subject.tenant is None]
+    headers = [{"Authorization": f"Bearer {token(user)}"} for user in users]
+    pollers = [Poller(http, servers[0], user) for user in users]
+    since: list[int] = []
+    for number, poller in enumerate(pollers):
+        auth = None
+        if number % 2:
+            answer = await http.post(f"{servers[1].url}/preferences/ticket", headers=headers[number])
+            auth = {"ticket": answer.json()["ticket"]}
+        told = await poller.join(auth)
+        since.append(json.loads(told[-1].removeprefix(EVENT))[1]["revision"])
+    for number, mine in enumerate(headers):
+        patch = {"plugins": {"mark": f"{number} {secrets.token_hex(4)}"}}
+        url = f"{servers[1].url}/preferences"
+        assert (await http.patch(url, headers=mine, json=patch)).status_code == 200
+    for number, poller in enumerate(pollers):
+        found: list[dict[str, Any]] = []
+        while not found:
+            found = changes(await poller.poll())
+        (change,) = found
+        assert change["previous"] == since[number]
+        assert change["changed"]["plugins"]["mark"].startswith(f"{number} "), ascii(users[number])
+        await poller.close()
+
+
+async def test_writes_and_connects_with_rates_of_their_own(
+    http: httpx2.AsyncClient, serve: Serve, storage: dict[str, str], tmp_path: Path, user: str
+) -> None:
+    """Connects count with streams, patches with writes over HTTP; beyond either limit each is told when to come again."""
+    rates = {"PREFSYNC_RATE_LIMIT_WRITES": "2/minute", "PREFSYNC_RATE_LIMIT_STREAMS": "1/minute"}
+    database = {"PREFSYNC_DATABASE_URL": f"sqlite:///{tmp_path}/prefsync.sqlite3"}
+    with serve({**database, "PREFSYNC_JWT_KEY": storage["PREFSYNC_JWT_KEY"], **rates}) as limited:
+        poller, late = Poller(http, limited, user), Poller(http, limited, user)
+        await poller.join()
+        await write(http, limited, user, 1)
+        replies: list[Any] = []
+        for n in range(2):
+            await poller.post(f'42/preferences,{n}["patch",{{"id":"k{n}","patch":{{}}}}]')
+            while len(replies) == n:
+                replies += [json.loads(p[16:])[0] for p in await poller.poll() if p.startswith("43")]
+        assert [reply["type"] for reply in replies] == ["ack", "nack"]
+        assert replies[1]["problem"]["type"] == "urn:prefsync:problem:rate-limited"
+        assert 0 < replies[1]["problem"]["retry_after"] <= 60
+        await late.open()
+        await late.post(JOINED + json.dumps({"token": token(user)}))
+        (refusal,) = [packet for packet in await late.poll() if packet.startswith("44")]
+        problem = json.loads(refusal.removeprefix("44/preferences,"))["data"]
+        assert problem["status"] == 429
+        assert 0 < problem["retry_after"] <= 60
+        for one in (poller, late):
+            await one.close()
 
 
 async def test_connections_that_never_join_count_too(

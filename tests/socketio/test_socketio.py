@@ -1,4 +1,4 @@
-"""Clients that already speak Socket.IO, on two processes: the official one, by each of its transports."""
+"""Clients that already speak Socket.IO, on two processes, of both mounts: the official one, by each of its transports."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import httpx2
 import pytest
 
 from prefsync.testing.mount.callers import WRITE
-from tests.http.conftest import uvicorn_process
 from tests.socketio.conftest import TRANSPORTS, token
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from tests.servers import ServerProcess
     from tests.socketio.conftest import Connection, Node
 
@@ -39,8 +40,7 @@ def joined(node: Node, transport: str, server: ServerProcess, user: str) -> tupl
     """Return a connection that has been reset, and its revision."""
     connection = node.connection(transport)
     connection.connect(server, token=token(user))
-    _, reset = connection.expect("connect", "reset")
-    return connection, reset["revision"]
+    return connection, heard(connection, "connect", "reset")["reset"]["revision"]
 
 
 def heard(connection: Connection, *events: str) -> dict[str, Any]:
@@ -124,9 +124,7 @@ def test_a_write_that_breaks_the_rules_is_refused_and_the_session_stays(
     node: Node, servers: tuple[ServerProcess, ServerProcess], transport: str, user: str
 ) -> None:
     """A patch that cannot be gets a nack with the problem, and the next one is written."""
-    connection = node.connection(transport)
-    connection.connect(servers[0], token=token(user))
-    heard(connection, "connect", "reset")
+    connection, _ = joined(node, transport, servers[0], user)
     connection.emit("patch", {"id": "bad", "patch": {"appearance": {"theme": "loud"}}})
     nack = heard(connection, "answer")["answer"]
     assert (nack["type"], nack["id"], nack["problem"]["status"]) == ("nack", "bad", 422)
@@ -161,9 +159,7 @@ def test_another_users_token_ends_the_session(
     node: Node, servers: tuple[ServerProcess, ServerProcess], transport: str, user: str
 ) -> None:
     """A token of somebody else's gets a bye for the reason unauthenticated."""
-    connection = node.connection(transport)
-    connection.connect(servers[0], token=token(user))
-    heard(connection, "connect", "reset")
+    connection, _ = joined(node, transport, servers[0], user)
     connection.emit("token", {"token": token(f"not-{user}")})
     assert heard(connection, "bye", "disconnect")["bye"] == {"reason": "unauthenticated"}
 
@@ -175,7 +171,7 @@ def test_another_users_token_ends_the_session(
         ({"token": "nonsense"}, 401, "unauthenticated"),
         ({"token": "a", "ticket": "b"}, 400, "malformed-request"),
         ({"since": -1}, 400, "malformed-request"),
-        ({"token": token("writer", scope=WRITE)}, 403, "insufficient-scope"),
+        ({"token": WRITE}, 403, "insufficient-scope"),  # stands for a token that allows just that
     ],
     ids=["none", "bad", "both", "since", "scope"],
 )
@@ -189,6 +185,8 @@ def test_a_refused_connect_is_told_why(
 ) -> None:
     """Who may not come in gets ``connect_error`` with the problem."""
     connection = node.connection(transport)
+    if auth.get("token") == WRITE:  # made here and now: it would not outlive a long run
+        auth = {"token": token("writer", scope=WRITE)}
     connection.connect(servers[0], **auth)
     problem = heard(connection, "connect_error")["connect_error"]
     assert (problem["status"], problem["type"]) == (status, f"urn:prefsync:problem:{name}")
@@ -218,9 +216,7 @@ def test_a_bad_frame_ends_the_session(
     node: Node, servers: tuple[ServerProcess, ServerProcess], transport: str, user: str, event: str, data: Any
 ) -> None:
     """An event that the protocol does not know gets a bye for the reason bad-frame, and a disconnect."""
-    connection = node.connection(transport)
-    connection.connect(servers[0], token=token(user))
-    heard(connection, "connect", "reset")
+    connection, _ = joined(node, transport, servers[0], user)
     connection.send(f"2/preferences,{json.dumps([event, data])}")
     assert heard(connection, "bye", "disconnect")["bye"] == {"reason": "bad-frame"}
 
@@ -229,9 +225,7 @@ def test_a_flood_ends_the_session(
     node: Node, servers: tuple[ServerProcess, ServerProcess], transport: str, user: str
 ) -> None:
     """More than 100 packets in a second get a bye for the reason too-many."""
-    connection = node.connection(transport)
-    connection.connect(servers[0], token=token(user))
-    heard(connection, "connect", "reset")
+    connection, _ = joined(node, transport, servers[0], user)
     connection.emit("patch", {"id": "one", "patch": {"nowhere": {}}}, times=150)
     told = connection.hear()
     while told.event != "bye":
@@ -247,9 +241,14 @@ def test_a_page_of_another_origin_may_not_connect(servers: tuple[ServerProcess, 
     assert answer.json()["type"] == "urn:prefsync:problem:origin-refused"
 
 
-def test_a_process_that_ends_says_so(node: Node, storage: dict[str, str], user: str) -> None:
+def test_a_process_that_ends_says_so(
+    node: Node,
+    storage: dict[str, str],
+    serve: Callable[[Mapping[str, str]], ServerProcess],
+    user: str,
+) -> None:
     """A process that is asked to end tells sessions by each transport, and ends at once."""
-    with uvicorn_process(storage) as server:
+    with serve(storage) as server:
         connections = [node.connection(way) for way in TRANSPORTS]
         for connection in connections:
             connection.connect(server, token=token(user))
@@ -261,12 +260,12 @@ def test_a_process_that_ends_says_so(node: Node, storage: dict[str, str], user: 
 
 
 def test_idle_sessions_hear_a_heartbeat_and_who_never_joins_is_cut(
-    node: Node, servers: tuple[ServerProcess, ServerProcess], user: str
+    node: Node, fastapi_servers: tuple[ServerProcess, ServerProcess], user: str
 ) -> None:
     """Within 15 s a session gets a heartbeat with its revision, and a connection without a session is closed."""
-    silent = f"{servers[0].url}/preferences/socket.io/?EIO=4&transport=polling"
+    silent = f"{fastapi_servers[0].url}/preferences/socket.io/?EIO=4&transport=polling"
     silent += "&sid=" + json.loads(httpx2.get(silent, trust_env=False).content[1:])["sid"]
-    sessions = [joined(node, way, servers[0], user) for way in ("websocket", "polling")]
+    sessions = [joined(node, way, fastapi_servers[0], user) for way in ("websocket", "polling")]
     try:
         closed = httpx2.get(silent, timeout=12, trust_env=False)
         assert closed.content == b"1", "Engine.IO's packet that closes was expected"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, assert_type
+from typing import TYPE_CHECKING, Literal, assert_type
 
-from prefsync import OpenPreferences, Preferences, PreferencesHandle, Subject
+from prefsync import OpenPreferences, Preferences, PreferencesHandle, Subject, TransactionPreferences
+from prefsync.blocking import BlockingTransactionPreferences
 from prefsync_fastapi import CurrentPreferences, PrefSync
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
 
 
 class Appearance(Preferences, namespace="appearance"):
@@ -44,6 +49,16 @@ async def writing(prefs: PreferencesHandle) -> None:
     assert_type(await prefs.update(Appearance, theme="light"), Appearance)
     assert_type(await prefs.reset(Appearance, "theme"), Appearance)
     assert_type(await prefs.reset(Plugins), Plugins)
+
+
+async def inside_transactions(session: AsyncSession, blocking: Session) -> None:
+    """What a session is says whether there is something to await."""
+    async with prefsync.within(session) as preferences:
+        assert_type(preferences, TransactionPreferences)
+        assert_type(await preferences.of("alice").get(Appearance), Appearance)
+    with prefsync.within(blocking) as inside:
+        assert_type(inside, BlockingTransactionPreferences)
+        assert_type(inside.of(Subject("alice")).get(Appearance), Appearance)
 
 
 async def refused(prefs: PreferencesHandle) -> None:

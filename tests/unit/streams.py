@@ -15,9 +15,10 @@ from prefsync.testing.samples import settled
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from prefsync.catchup import Joined
     from prefsync.document import Subject
-    from prefsync.hub import Joined
-    from prefsync.session import Farewell, Session, Sessions
+    from prefsync.session import Farewell, Session
+    from prefsync.sessions import Sessions
     from tests.unit.support import Process
 
 __all__ = ["Client", "connected", "in_step"]
@@ -36,6 +37,8 @@ class Client(Outlet):
         cuts: How often the connection was given up.
         error: Raised by whatever is sent next.
     """
+
+    transport = "events"
 
     def __init__(
         self, revision: int | None = None, view: dict[str, Any] | None = None, *, is_plain: bool = True

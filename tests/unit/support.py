@@ -21,6 +21,7 @@ from prefsync.polling import LongPolls
 from prefsync.relay import Relay
 from prefsync.resilience import Guard
 from prefsync.service import PreferenceService
+from prefsync.telemetry import OFF
 from prefsync.testing import FakeClock
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from prefsync.document import Snapshot
     from prefsync.ports import ChangeNotifier, PreferenceCache, PreferenceRepository
     from prefsync.schema import PreferencesModel
+    from prefsync.telemetry import Telemetry
 
 PATIENCE = 20.0
 """Seconds after which something that should have come by itself counts as missing."""
@@ -112,6 +114,7 @@ class Process:
         clock: FakeClock | None = None,
         limits: Limits | None = None,
         shared: bool = False,
+        telemetry: Telemetry = OFF,
     ) -> None:
         self.clock = clock or FakeClock()
         self.repository = repository or MemoryRepository()
@@ -119,7 +122,7 @@ class Process:
         self.notifier = notifier or MemoryNotifier()
         self.schema = Schema(models)
         guard = Guard("database", PATIENCE)
-        self.documents = CachedDocuments(self.repository, self.cache, guard)
+        self.documents = CachedDocuments(self.repository, self.cache, guard, telemetry=telemetry)
         self.service = PreferenceService(
             self.schema,
             self.repository,
@@ -128,9 +131,12 @@ class Process:
             guard,
             limits=limits,
             clock=self.clock,
+            telemetry=telemetry,
         )
         self.feed = ChangeFeed(self.service, self.repository, guard)
-        self.hub = Hub(self.notifier, self.repository, self.feed, self.service, guard, self.clock)
+        self.hub = Hub(
+            self.notifier, self.repository, self.feed, self.service, guard, self.clock, telemetry=telemetry
+        )
         self.polls = LongPolls(self.hub, self.feed, self.clock)
         self.relay = Relay(
             self.repository,
@@ -140,7 +146,8 @@ class Process:
             guard,
             self.clock,
             shared=shared,
-            untold=self.service.untold,
+            untold=self.service.announcer.untold,
+            telemetry=telemetry,
         )
 
     @asynccontextmanager

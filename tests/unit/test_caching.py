@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prefsync.adapters.memory import MemoryCache, MemoryRepository
 from prefsync.adapters.redis import RedisCache
-from prefsync.caching import Recent
 from prefsync.errors import UnavailableError
 from prefsync.ports import CacheEntry
+from prefsync.recent import Recent
 from prefsync.testing import FailingCache, FailingRepository, PausingRepository
 from tests.contracts.support import patient_link
 from tests.unit.support import PATIENCE, Process, new_subject
@@ -62,6 +64,19 @@ async def test_a_stale_fill_never_wins(caches: tuple[PreferenceCache, Preference
         answer = await process.service.read(subject)
         assert answer.values["appearance"]["theme"] == "dark"
         assert answer.revision == written.revision
+
+
+async def test_a_fill_that_comes_very_late_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process read before it was frozen goes to its readers, and no more to the cache: the guard may have gone."""
+    monkeypatch.setattr("prefsync.caching._LATEST_PUT", 0.0)
+    cache, subject = FailingCache(MemoryCache()), new_subject()
+    process = Process(cache=cache)
+    await Process(process.repository).patch(subject, "appearance", theme="light")
+    assert (await process.service.read(subject)).values["appearance"]["theme"] == "light"
+    assert cache.calls["put"] == 0
+    monkeypatch.undo()
+    await process.service.read(subject)
+    assert cache.calls["put"] == 1
 
 
 async def test_a_stale_fill_never_brings_an_erased_subject_back(
@@ -194,6 +209,21 @@ async def test_a_cache_that_is_away_is_a_miss() -> None:
     assert await reading.service.read(subject) == written
 
 
+async def test_what_was_erased_is_not_read_from_a_cache_that_still_has_it() -> None:
+    """Not by a process that heard of the erase: a cache of its own may not have, nor a shared one that lost its guard."""
+    repository, cache, subject = MemoryRepository(), MemoryCache(), new_subject()
+    process = Process(repository, cache)
+    await process.patch(subject, "plugins", note="secret")
+    process.documents.forget(subject, await repository.erase(subject))
+    held = await cache.get(subject)
+    assert held is not None
+    assert b"secret" in held.payload
+    assert (await process.service.read(subject)).values["plugins"] == {}
+    held = await cache.get(subject)
+    assert held is not None
+    assert b"secret" not in held.payload
+
+
 async def test_a_read_that_must_be_new_passes_over_an_older_entry() -> None:
     """An entry below the revision that is asked for is not good enough, and is replaced."""
     repository, cache = MemoryRepository(), FailingCache(MemoryCache())
@@ -219,14 +249,65 @@ async def test_a_cached_answer_says_when_the_database_is_away() -> None:
     assert answer.values["appearance"]["theme"] == "dark"
 
 
+class AwayForWrites(MemoryCache):
+    """A cache that cannot be written for a time, and then has what it had before."""
+
+    is_away = False
+
+    async def put(self, subject: Subject, entry: CacheEntry) -> None:
+        """Write, or be away."""
+        if self.is_away:
+            raise UnavailableError("cache")
+        await super().put(subject, entry)
+
+
+async def test_a_process_sees_its_own_write_in_a_cache_that_was_away() -> None:
+    """What is there again afterwards is known to be behind, before the relay has looked."""
+    cache = AwayForWrites()
+    process, subject = Process(cache=cache), new_subject()
+    await process.patch(subject, "appearance", theme="light")
+    cache.is_away = True
+    new = await process.patch(subject, "appearance", theme="dark")
+    cache.is_away = False
+    assert (await process.service.read(subject)).revision == new.revision
+    entry = await cache.get(subject)
+    assert entry is not None
+    assert entry.version == new.revision
+
+
 def test_what_is_remembered_stays_within_its_bound() -> None:
-    """Beyond the bound, what was used longest ago goes; what alone is larger is not kept at all."""
+    """Beyond the bound, what was not used for long goes; what alone is larger is not kept, and nobody goes for it."""
     recent: Recent[int] = Recent(10)
     for n in range(5):
         recent.put(n, n, 3)
         assert recent.get(0) == 0
     assert [recent.get(n) for n in range(5)] == [0, None, None, 3, 4]
     recent.put(9, 9, 11)
-    assert len(recent) == 0
-    recent.put(1, 1, 10)
-    assert recent.get(1) == 1
+    assert recent.get(9) is None
+    assert len(recent) == 3
+    recent.put(1, 1, 10)  # all others were used, and go all the same
+    assert [recent.get(n) for n in range(5)] == [None, 1, None, None, None]
+
+
+def test_nobody_waits_for_all_that_were_used() -> None:
+    """Where everything was used since, the first hundred are passed over and not all of them."""
+    recent: Recent[int] = Recent(1_000)
+    for n in range(1_000):
+        recent.put(n, n, 1)
+        assert recent.get(n) == n
+    recent.put(1_000, 1_000, 1)
+    assert [n for n in range(1_001) if n not in recent] == [100]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 9), st.integers(0, 12))))
+def test_what_is_remembered_is_what_was_put_last(steps: list[tuple[bool, int, int]]) -> None:
+    """Whatever is put and asked for: within the bound, and never anything but the last that was put."""
+    recent, last, at = Recent[int](10), dict[int, tuple[int, int]](), 0
+    for puts, key, size in steps:
+        if puts:
+            at += 1
+            recent.put(key, at, size)
+            last[key] = at, size
+            assert (recent.get(key) == at) == (size <= 10)
+        assert recent.get(key) in {None, last.get(key, (None, 0))[0]}
+        assert sum(last[key][1] for key in last if key in recent) <= 10

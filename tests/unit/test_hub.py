@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from prefsync.document import Subject
-    from prefsync.ports import Announcement, Gap, Lost
+    from prefsync.ports import Alive, Announcement, Gap, Lost
 
 
 class MovingNotifier(MemoryNotifier):
@@ -42,25 +42,27 @@ class MovingNotifier(MemoryNotifier):
 
     @asynccontextmanager
     async def subscribe(
-        self, wanted: Callable[[str], bool] | None = None
-    ) -> AsyncIterator[AsyncIterator[Announcement | Lost | Gap]]:
+        self, wanted: Callable[[str], bool] | None = None, *, pulse: bool = False
+    ) -> AsyncIterator[AsyncIterator[Announcement | Lost | Gap | Alive]]:
         """Subscribe, or fail as often as ``refusals`` says."""
         self.wanted = wanted
         if self.refusals:
             self.refusals -= 1
             message = "refused"
             raise OSError(message)
-        async with super().subscribe(wanted) as announcements:
+        async with super().subscribe(wanted, pulse=pulse) as announcements:
             self.subscriptions += 1
             yield self._until_ended(announcements, self._ended)
 
     async def _until_ended(
-        self, announcements: AsyncIterator[Announcement | Lost | Gap], ended: anyio.Event
-    ) -> AsyncIterator[Announcement | Lost | Gap]:
+        self, announcements: AsyncIterator[Announcement | Lost | Gap | Alive], ended: anyio.Event
+    ) -> AsyncIterator[Announcement | Lost | Gap | Alive]:
         while not ended.is_set():
-            got: list[Announcement | Lost | Gap] = []
+            got: list[Announcement | Lost | Gap | Alive] = []
 
-            async def take(tasks: anyio.abc.TaskGroup, got: list[Announcement | Lost | Gap] = got) -> None:
+            async def take(
+                tasks: anyio.abc.TaskGroup, got: list[Announcement | Lost | Gap | Alive] = got
+            ) -> None:
                 got.append(await anext(announcements))
                 tasks.cancel_scope.cancel()
 
@@ -85,7 +87,9 @@ async def process(notifier: MovingNotifier) -> AsyncIterator[Process]:
     """A process whose hub listens and has seen to what came before."""
     process = Process(notifier=notifier)
     async with process.listening():
-        await settled(lambda: process.hub._has_caught_up, "the hub did not look at what came before it")
+        await settled(
+            lambda: process.hub._reconciler.has_caught_up, "the hub did not look at what came before it"
+        )
         yield process
     assert not notifier._subscriptions, "the subscription was left"
 
@@ -197,7 +201,7 @@ async def test_the_listener_never_dies(
         notifier.end(error)
         assert await woken(waiter)
         await settled(
-            lambda: notifier.subscriptions == 2 and process.hub._has_caught_up,
+            lambda: notifier.subscriptions == 2 and process.hub._reconciler.has_caught_up,
             "the hub does not listen any more",
         )
         while await waiter.wait(0):

@@ -13,7 +13,7 @@ from prefsync.adapters.memory import MemoryNotifier, MemoryRepository
 from prefsync.errors import UnavailableError
 from prefsync.polling import Waiter
 from prefsync.ports import Gap, Lost
-from prefsync.session import Sessions
+from prefsync.sessions import Sessions
 from prefsync.testing import FailingRepository, PausingRepository, UnreliableNotifier
 from prefsync.testing.samples import settled
 from tests.unit.streams import Client, connected, in_step
@@ -73,7 +73,9 @@ async def process() -> AsyncIterator[Process]:
     """A process that listens and has nothing to catch up with."""
     process = Process(Overtaken())
     async with process.listening():
-        await settled(lambda: process.hub._has_caught_up, "the hub did not look at what came before it")
+        await settled(
+            lambda: process.hub._reconciler.has_caught_up, "the hub did not look at what came before it"
+        )
         yield process
 
 
@@ -143,7 +145,9 @@ async def test_many_who_join_at_once_cost_one_query(behind: int | None) -> None:
         clients = [Client(had.revision, dict(had.values)) for _ in range(50)]
     sessions = Sessions(process.hub, process.clock)
     async with process.listening():
-        await settled(lambda: process.hub._has_caught_up, "the hub did not look at what came before it")
+        await settled(
+            lambda: process.hub._reconciler.has_caught_up, "the hub did not look at what came before it"
+        )
         before = statements(repository)
         stop = anyio.Event()
 
@@ -169,7 +173,9 @@ async def test_a_question_that_left_before_is_not_shared_while_nothing_is_heard(
     process = Process(repository, notifier=notifier)
     sessions = Sessions(process.hub, process.clock)
     async with process.listening():
-        await settled(lambda: process.hub._has_caught_up, "the hub did not look at what came before it")
+        await settled(
+            lambda: process.hub._reconciler.has_caught_up, "the hub did not look at what came before it"
+        )
         for stream in notifier._subscriptions:
             stream.put(Lost(), 0)
         await settled(lambda: not process.hub.is_listening, "the loss was not noticed")
@@ -200,7 +206,9 @@ async def test_joining_works_while_the_notifier_is_lost() -> None:
     process = Process(notifier=notifier)
     sessions = Sessions(process.hub, process.clock)
     async with process.listening():
-        await settled(lambda: process.hub._has_caught_up, "the hub did not look at what came before it")
+        await settled(
+            lambda: process.hub._reconciler.has_caught_up, "the hub did not look at what came before it"
+        )
         for stream in notifier.inner._subscriptions:  # type: ignore[attr-defined]
             stream.put(Lost(), 0)
         await settled(lambda: not process.hub.is_listening, "the loss was not noticed")
@@ -221,7 +229,9 @@ async def test_joining_while_the_database_is_away_is_refused(since: int | None) 
     process = Process(repository)
     sessions = Sessions(process.hub, process.clock)
     async with process.listening():
-        await settled(lambda: process.hub._has_caught_up, "the hub did not look at what came before it")
+        await settled(
+            lambda: process.hub._reconciler.has_caught_up, "the hub did not look at what came before it"
+        )
         repository.is_down = True
 
         async def refused() -> None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from prefsync import hub as hub_module
+from prefsync import reconciling
 from prefsync.adapters.memory import MemoryNotifier, MemoryRepository
 from prefsync.document import Subject
 from prefsync.errors import UnavailableError
 from prefsync.ports import Gap, Lost
-from prefsync.session import Sessions
+from prefsync.sessions import Sessions
 from prefsync.testing import FailingRepository, PausingRepository, UnreliableNotifier
 from prefsync.testing.samples import settled
 from tests.unit.streams import Client, connected, in_step
@@ -23,8 +23,8 @@ from tests.unit.support import ANNA, BERT, PATIENCE, Process
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from prefsync.catchup import Joined
     from prefsync.feed import Page
-    from prefsync.hub import Joined
     from prefsync.ports import PreferenceRepository
 
 
@@ -48,7 +48,7 @@ class Deployment:
 
     async def caught_up(self) -> None:
         """Return when the hub has looked at all that it may have missed."""
-        await settled(lambda: self.hub._has_caught_up, "the hub did not look at what it missed")
+        await settled(lambda: self.hub._reconciler.has_caught_up, "the hub did not look at what it missed")
 
     def say(self, what: Lost | Gap) -> None:
         """Let the notifier say something about itself."""
@@ -98,11 +98,11 @@ async def test_one_question_covers_all_that_is_followed(deployment: Deployment) 
 @pytest.mark.parametrize("is_deaf", [False, True], ids=["while listening", "while deaf"])
 async def test_rounds_come_by_themselves(monkeypatch: pytest.MonkeyPatch, *, is_deaf: bool) -> None:
     """A silent loss is found by the round that comes now and then, in the rhythm of the notifier's state."""
-    rhythm = {"_RECONCILE": 3_600, "_RECONCILE_DEAF": 3_600}
-    rhythm["_RECONCILE_DEAF" if is_deaf else "_RECONCILE"] = 0
+    rhythm = {"_PAUSE": 3_600, "_PAUSE_DEAF": 3_600}
+    rhythm["_PAUSE_DEAF" if is_deaf else "_PAUSE"] = 0
     for name, seconds in rhythm.items():
-        monkeypatch.setattr(hub_module, name, float(seconds))
-    monkeypatch.setattr(hub_module, "_RECONCILE_APART", 0.01)
+        monkeypatch.setattr(reconciling, name, float(seconds))
+    monkeypatch.setattr(reconciling, "_APART", 0.01)
     deployment = Deployment()
     async with deployment.running():
         client = Client()
@@ -116,9 +116,9 @@ async def test_rounds_come_by_themselves(monkeypatch: pytest.MonkeyPatch, *, is_
 
 def test_rounds_keep_what_the_protocol_promises() -> None:
     """What was lost is found within 30 s, and within about two while the notifier is away."""
-    assert hub_module._RECONCILE + hub_module._RECONCILE_APART + 1 <= 30
-    assert hub_module._RECONCILE_DEAF <= 2
-    assert hub_module._RECONCILE_FAILED <= 2
+    assert reconciling._PAUSE + reconciling._APART + 1 <= 30
+    assert reconciling._PAUSE_DEAF <= 2
+    assert reconciling._PAUSE_FAILED <= 2
 
 
 @pytest.mark.parametrize("how", ["gap", "lost", "lost and found"])
@@ -176,7 +176,7 @@ async def test_who_joins_across_a_gap_is_not_left_behind() -> None:
             await hold.reached()
             await deployment.write_untold(a=1)
             deployment.say(Gap())
-            await settled(lambda: not deployment.hub._has_caught_up, "the gap was not noticed")
+            await settled(lambda: not deployment.hub._reconciler.has_caught_up, "the gap was not noticed")
             await deployment.caught_up()
             hold.release()
 
@@ -185,7 +185,7 @@ async def test_a_database_that_comes_back_is_asked_again(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Changes that could not be read while the database was away reach the sessions when it is back."""
-    monkeypatch.setattr(hub_module, "_RECONCILE_FAILED", 0.01)
+    monkeypatch.setattr(reconciling, "_PAUSE_FAILED", 0.01)
     client = Client()
     async with connected(deployment.sessions, ANNA, client) as session:
         await deployment.write_untold(a=1)
@@ -199,7 +199,7 @@ async def test_a_session_that_could_not_be_told_is_told_later(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A slow session whose way is forgotten, and has to be read while the database is away, gets it afterwards."""
-    monkeypatch.setattr(hub_module, "_RECONCILE_FAILED", 0.01)
+    monkeypatch.setattr(reconciling, "_PAUSE_FAILED", 0.01)
     client = Client()
     async with connected(deployment.sessions, ANNA, client) as session:
         await in_step(deployment.process, ANNA, client)
@@ -218,7 +218,7 @@ async def test_a_subject_that_cannot_be_read_holds_up_nobody(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An error about one subject, expected or not, ends neither the listener nor the rounds, and the others are told."""
-    monkeypatch.setattr(hub_module, "_RECONCILE_FAILED", 0.01)
+    monkeypatch.setattr(reconciling, "_PAUSE_FAILED", 0.01)
     one, other = Client(), Client()
     broken = BERT.key
 
@@ -274,17 +274,17 @@ async def test_sureness(deployment: Deployment) -> None:
         assert hub.is_sure_of(channel), "while it listens, time alone makes nothing doubtful"
         deployment.repository.is_down = True
         deployment.say(Gap())
-        await settled(lambda: not hub._has_caught_up, "the gap was not noticed")
+        await settled(lambda: not hub._reconciler.has_caught_up, "the gap was not noticed")
         assert not hub.is_sure_of(channel)
         assert session.revision is None
         await deployment.lose()
         assert not hub.is_sure_of(channel)
         deployment.repository.is_down = False
         deployment.process.clock.advance(10)
-        deployment.hub._guard.breaker.succeeded()
+        deployment.hub._reconciler._guard.breaker.succeeded()
         await hub.reconcile()
         assert hub.is_sure_of(channel), "asked a moment ago"
-        clock.advance(2 * hub_module._RECONCILE_DEAF)
+        clock.advance(2 * reconciling._PAUSE_DEAF)
         assert not hub.is_sure_of(channel), "asked too long ago, and nothing is heard"
         channel.doubt()
         deployment.say(Gap())
@@ -310,7 +310,7 @@ async def test_a_loss_during_a_round_is_not_covered_by_it() -> None:
                 deployment.say(Gap())
                 await second.reached()
                 first.release()
-            assert not deployment.hub._has_caught_up
+            assert not deployment.hub._reconciler.has_caught_up
             second.release()
             await in_step(deployment.process, ANNA, client)
 
@@ -323,7 +323,7 @@ async def test_a_cancelled_listener_is_begun_again(deployment: Deployment) -> No
     async with AsyncExitStack() as stack:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(process.hub.run)
-            await settled(lambda: process.hub._has_caught_up, "it does not listen")
+            await settled(lambda: process.hub._reconciler.has_caught_up, "it does not listen")
             await stack.enter_async_context(connected(sessions, ANNA, client))
             tasks.cancel_scope.cancel()
         assert not process.hub.is_listening
@@ -356,7 +356,7 @@ async def test_a_long_poll_waits_through_an_outage(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A database that is away in the middle of a wait ends no long poll: it gets its changes when it is back."""
-    monkeypatch.setattr(hub_module, "_RECONCILE_FAILED", 0.01)
+    monkeypatch.setattr(reconciling, "_PAUSE_FAILED", 0.01)
     first = await deployment.process.merge("plugins", {"n": 0})
     resume, failures = deployment.hub.resume, 0
 
@@ -364,7 +364,7 @@ async def test_a_long_poll_waits_through_an_outage(
         nonlocal failures
         failures += 1
         if failures <= 2:
-            deployment.hub._failed()
+            deployment.hub._reconciler.failed()
             part = "database"
             raise UnavailableError(part)
         return await resume(*position)

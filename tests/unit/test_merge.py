@@ -26,6 +26,18 @@ json_values = st.recursive(
 objects = st.dictionaries(st.sampled_from("abc"), json_values, max_size=3)
 
 
+class Hours(BaseModel):
+    """A part of a namespace."""
+
+    start: int = 22
+
+
+class Quiet(Preferences, namespace="quiet"):
+    """A namespace with a part."""
+
+    hours: Hours = Hours()
+
+
 def edited(
     namespace: str, edit: Any, stored: dict[str, Any], schema: Schema = SCHEMA, limits: Limits = LIMITS
 ) -> Any:
@@ -218,6 +230,19 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
 
 
 # --- Other versions' values ------------------------------------------------------------------------------------------
+
+
+def test_members_of_a_newer_version_are_kept_within_models() -> None:
+    """What another version stored in a model within stays through patches and through writing back what was read."""
+    schema = Schema([Quiet])
+    newer = {"hours": {"start": 21, "stop": 7}}
+    assert edited("quiet", Patch({"hours": {"start": 20}}), newer, schema) == {
+        "hours": {"start": 20, "stop": 7}
+    }
+    assert edited("quiet", Replace(newer), newer, schema) == newer
+    assert edited("quiet", Patch({"hours": {"stop": None}}), newer, schema) == {"hours": {"start": 21}}
+    for edit in (Patch({"hours": {"stop": 7}}), Replace(newer)):
+        assert refusals("quiet", edit, {}, schema) == {"/quiet/hours/stop": "extra_forbidden"}
 
 
 def test_fields_of_a_newer_version_are_kept() -> None:

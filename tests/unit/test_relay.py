@@ -96,7 +96,7 @@ async def test_one_relay_at_a_time_looks_where_the_cache_is_shared() -> None:
     await write_untold(processes[0], new_subject(), "dark")
     told = await asyncio.gather(*(process.relay.look() for process in processes))
     assert sorted(told) == [0, 0, 0, 0, 1]
-    assert repository.calls["logged_since"] == 1
+    assert repository.calls["logged_since"] == 2  # what is new, and once more what has settled
     clock.advance(1)
     await write_untold(processes[0], new_subject(), "dark")
     assert await processes[4].relay.look() == 1
@@ -132,6 +132,79 @@ async def test_an_outage_of_the_cache_is_made_good_after_it(*, shared: bool) -> 
     clock.advance(1)
     assert await process.relay.look() == 1
     assert await process.service.read(subject) == written
+
+
+async def look_for(process: Process, seconds: int) -> int:
+    """Look each second, and return how many subjects were told of."""
+    told = 0
+    for _ in range(seconds):
+        process.clock.advance(1)
+        told += await process.relay.look()
+    return told
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_an_old_entry_that_comes_to_a_flushed_cache_is_replaced(*, is_late: bool) -> None:
+    """A reader that was overtaken puts back what it read where the guard is gone: right again within seconds."""
+    cache = MemoryCache(ttl=10_000)
+    process, subject = Process(cache=cache, shared=True), new_subject()
+    old = await process.patch(subject, "appearance", theme="light")
+    entry = await cache.get(subject)
+    assert entry is not None
+    await look_for(process, 30)
+    new = await process.patch(subject, "appearance", theme="dark")
+    assert await look_for(process, 5 if is_late else 0) == 0
+    cache._entries.drop(subject)  # flushed, or evicted
+    await cache.put(subject, entry)
+    other = Process(process.repository, cache)
+    assert (await other.service.read(subject)).revision == old.revision
+    assert await look_for(process, 14) == 1
+    assert (await other.service.read(subject)).revision == new.revision
+    assert await look_for(process, 30) == 0
+
+
+async def test_what_settles_is_looked_at_once_more_whatever_its_number() -> None:
+    """Old entries of more subjects than a page holds are all replaced."""
+    cache = MemoryCache(ttl=10_000)
+    process, subjects = Process(cache=cache, shared=True), [new_subject() for _ in range(1_203)]
+    old = []
+    for subject in subjects:
+        await process.patch(subject, "appearance", theme="light")
+        old.append(await cache.get(subject))
+    await look_for(process, 30)
+    for number, subject in enumerate(subjects):
+        await process.patch(subject, "appearance", theme="dark")
+        if number % 7 == 0:
+            process.clock.advance(0.001)
+    assert await look_for(process, 2) == 0
+    for subject, entry in zip(subjects, old, strict=True):
+        assert entry is not None
+        cache._entries.drop(subject)
+        await cache.put(subject, entry)
+    assert await look_for(process, 14) == len(subjects)
+    assert await look_for(process, 14) == 0
+
+
+async def test_a_cache_that_went_back_in_time_is_brought_up_to_date(caplog: pytest.LogCaptureFixture) -> None:
+    """Restored from an old snapshot, it is right again after the next look, however old the snapshot."""
+    cache = MemoryCache(ttl=10_000)
+    process, subject, unchanged = Process(cache=cache, shared=True), new_subject(), new_subject()
+    for each in (subject, unchanged):
+        await process.patch(each, "appearance", theme="light")
+    await look_for(process, 1)
+    snapshot = dict(cache._entries._line)
+    for theme in ("dark", "light", "dark"):
+        await look_for(process, 30)
+        new = await process.patch(subject, "appearance", theme=theme)
+    await look_for(process, 30)
+    cache._entries._line.clear()
+    cache._entries._line.update(snapshot)
+    other = Process(process.repository, cache)
+    assert (await other.service.read(subject)).revision < new.revision
+    assert await look_for(process, 1) == 1
+    assert (await other.service.read(subject)).revision == new.revision
+    assert await look_for(process, 30) == 0
+    assert caplog.text.count("went back in time") == 1
 
 
 async def test_an_outage_of_the_database_loses_no_look() -> None:

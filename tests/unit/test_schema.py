@@ -7,12 +7,70 @@ from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
 import pytest
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from prefsync import ConfigurationError, OpenPreferences, Preferences, Schema, UndeclaredNamespaceError
 from prefsync.schema import RESERVED_NAMES
 from tests.unit.schemas import typed
 from tests.unit.support import DEFAULTS, MODELS, Appearance, Plugins
+
+
+class Hours(BaseModel):
+    """Part of a namespace, as pydantic has models."""
+
+    start: int = 22
+
+
+class StrictHours(Hours):
+    """The same, and nothing undeclared."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Quiet(Preferences, namespace="quiet"):
+    """A namespace with parts."""
+
+    plain: Hours = Hours()
+    strict: StrictHours = StrictHours()
+
+
+class Many(Preferences, namespace="many"):
+    """Parts in all places."""
+
+    listed: list[Hours] = []
+    named: dict[str, Hours] = {}
+    either: Hours | int = 1
+
+
+class Taking(BaseModel):
+    """Takes anything beside its own."""
+
+    model_config = ConfigDict(extra="allow")
+
+    start: int = 1
+
+
+class Writing(BaseModel):
+    """Writes more than it declares."""
+
+    start: int = 1
+
+    @computed_field
+    def stop(self) -> int:
+        """Return what follows from the other."""
+        return self.start + 1
+
+
+class OneTaking(Preferences, namespace="x"):
+    """Has such a part."""
+
+    part: Taking = Taking()
+
+
+class OneWriting(Preferences, namespace="x"):
+    """Has such a part."""
+
+    part: Writing = Writing()
 
 
 class NoName(Preferences):
@@ -196,6 +254,12 @@ def _called(model: Any) -> str:
         ([typed("x", a=(Literal["x"], "y"))], "the default of a breaks the model's own rules"),
         ([typed("x", a=(int, Field(1, validation_alias="b")))], "one alias for both directions"),
         ([typed("y", a=(int, Field(1, serialization_alias="b")))], "one alias for both directions"),
+        ([typed("z", a=(int, Field(1, alias="")))], r"\.a: its alias is empty"),
+        ([typed("z", a=(int, Field(1, alias="b")), b=(int, 2))], "a and b are both called 'b'"),
+        (
+            [typed("z", a=(int, Field(1, alias="c")), b=(int, Field(2, alias="c")))],
+            "a and b are both called 'c'",
+        ),
         ([TwoAliases], "one alias for both directions"),
         ([ManyAliases], "one alias for both directions"),
         ([NoJson], "cannot be written as JSON"),
@@ -235,7 +299,7 @@ def test_other_names_are_fine(name: str) -> None:
     assert list(Schema([typed(name, a=(int, 1))]).namespaces) == [name]
 
 
-def test_effective_values_are_stored_ones_over_defaults() -> None:
+def test_effective_values_are_stored_ones_over_defaults(caplog: pytest.LogCaptureFixture) -> None:
     """Every declared namespace and field is shown; undeclared ones and stored values that do not fit are not."""
     schema = Schema(MODELS)
     assert schema.effective({}) == DEFAULTS
@@ -249,6 +313,59 @@ def test_effective_values_are_stored_ones_over_defaults() -> None:
     assert shown["appearance"] == {**DEFAULTS["appearance"], "theme": "dark"}
     assert shown["plugins"] == {"any": [1]}
     assert list(shown) == list(DEFAULTS)
+    (said,) = caplog.messages
+    assert said.endswith("read as their defaults: appearance.font_size")
+
+
+def test_models_within_take_nothing_undeclared() -> None:
+    """A write may add no undeclared member to a model within; one that was stored before stays, and reads go on."""
+    quiet = Schema([Quiet])["quiet"]
+    late = {"start": 21, "stop": 7}
+    assert [(error.pointer, error.code) for error in quiet.errors_upon({}, {"plain": late})] == [
+        ("/quiet/plain/stop", "extra_forbidden")
+    ]
+    assert quiet.errors_upon({"plain": {"stop": 6}}, {"plain": late}) == []
+    assert quiet.effective({"plain": late})["plain"] == late
+
+
+def test_a_model_that_forbids_it_does_so_in_reads_as_well() -> None:
+    """Where the host's model says itself that it takes nothing undeclared, that is told once, and holds for all."""
+    quiet = Schema([Quiet])["quiet"]
+    late = {"start": 21, "stop": 7}
+    for stored in ({}, {"strict": late}):
+        (error,) = quiet.errors_upon(stored, {"strict": late})
+        assert (error.pointer, error.code) == ("/quiet/strict/stop", "extra_forbidden")
+    assert quiet.effective({"strict": late})["strict"] == {"start": 22}
+
+
+def test_members_of_lists_and_mappings_of_models_are_looked_at() -> None:
+    """Wherever a model stands, and whichever of several it is."""
+    many = Schema([Many])["many"]
+    values = {"listed": [{}, {"a": 1}], "named": {"x": {"b": 2}}, "either": {"c": 3}}
+    assert {error.pointer for error in many.errors_upon({}, values)} == {
+        "/many/listed/1/a",
+        "/many/named/x/b",
+        "/many/either/c",
+    }
+    assert many.errors_upon(values, values) == []
+
+
+def test_models_that_take_or_write_more_are_left_alone() -> None:
+    """A model that takes undeclared members keeps them; one that writes more than it declares can be written back."""
+    for model in (OneTaking, OneWriting):
+        schema = Schema([model])
+        assert schema["x"].errors_upon({}, {"part": {"start": 1, "stop": 2}}) == []
+        (definition,) = schema.json_schema["$defs"].values()
+        assert "additionalProperties" not in definition or definition["additionalProperties"] is True
+
+
+def test_the_json_schema_says_which_models_take_nothing_undeclared() -> None:
+    """Clients are told by the schema what a write may hold."""
+    definitions = Schema([Quiet]).json_schema["$defs"]
+    assert {name: definition["additionalProperties"] for name, definition in definitions.items()} == {
+        "Hours": False,
+        "StrictHours": False,
+    }
 
 
 def test_reading_changes_no_default() -> None:

@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from prefsync import Schema
+from prefsync.testing.mount.suite import label
 from tests.unit.schemas import DEEP, STRICT, typed
 from tests.unit.support import MODELS, Appearance, Plugins
 
@@ -232,7 +233,7 @@ PLACES: list[tuple[Any, Any, Any, set[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "default", "value", "places"), PLACES, ids=repr)
+@pytest.mark.parametrize(("kind", "default", "value", "places"), PLACES, ids=label)
 def test_errors_stand_where_a_client_can_follow(
     kind: Any, default: Any, value: Any, places: set[str]
 ) -> None:

@@ -9,7 +9,8 @@ import anyio
 import pytest
 
 from prefsync.adapters.memory import MemoryRepository
-from prefsync.session import Farewell, Sessions
+from prefsync.session import Farewell
+from prefsync.sessions import Sessions
 from prefsync.testing import PausingRepository
 from prefsync.testing.samples import other_tasks, settled
 from tests.unit.streams import Client, connected, in_step
@@ -30,7 +31,9 @@ async def process(repository: PausingRepository) -> AsyncIterator[Process]:
     """A process that listens and has nothing to catch up with."""
     process = Process(repository)
     async with process.listening():
-        await settled(lambda: process.hub._has_caught_up, "the hub did not look at what came before it")
+        await settled(
+            lambda: process.hub._reconciler.has_caught_up, "the hub did not look at what came before it"
+        )
         yield process
 
 
@@ -40,7 +43,7 @@ async def sessions(process: Process) -> AsyncIterator[Sessions]:
     sessions = Sessions(process.hub, process.clock)
     yield sessions
     assert len(sessions) == 0
-    assert not sessions.sending
+    assert not sessions.in_flight.sessions
     assert not sessions._of_subject
     assert not any(sessions._slots)
 
@@ -267,7 +270,7 @@ async def test_wherever_a_session_is_closed_nothing_is_left(
         for _ in range(rounds // 2):
             await asyncio.sleep(0)
     assert process.hub._channels == {}
-    await settled(lambda: not sessions.sending, "something is still being sent")
+    await settled(lambda: not sessions.in_flight.sessions, "something is still being sent")
     client.release()
     await settled(lambda: other_tasks() <= before, f"still running: {other_tasks() - before}")
 

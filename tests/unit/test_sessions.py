@@ -10,9 +10,11 @@ import anyio
 import pytest
 
 from prefsync import session as session_module
+from prefsync import sessions as sessions_module
 from prefsync.document import Subject
 from prefsync.errors import UnavailableError
-from prefsync.session import Farewell, Sessions
+from prefsync.session import Farewell
+from prefsync.sessions import Sessions
 from prefsync.testing.samples import settled
 from tests.unit.streams import Client, connected, in_step
 from tests.unit.support import ANNA, BERT, PATIENCE, Process
@@ -26,14 +28,16 @@ async def process() -> AsyncIterator[Process]:
     """A process that listens and has nothing to catch up with."""
     process = Process()
     async with process.listening():
-        await settled(lambda: process.hub._has_caught_up, "the hub did not look at what came before it")
+        await settled(
+            lambda: process.hub._reconciler.has_caught_up, "the hub did not look at what came before it"
+        )
         yield process
 
 
 @pytest.fixture
 async def sessions(process: Process, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sessions]:
     """Its sessions, looked after a thousand times a second, on a clock that only the test moves."""
-    monkeypatch.setattr(session_module, "_TICK", 0.001)
+    monkeypatch.setattr(sessions_module, "_TICK", 0.001)
     async with looked_after(Sessions(process.hub, process.clock, most=20, most_per_subject=3)) as sessions:
         yield sessions
 
@@ -46,7 +50,7 @@ async def looked_after(sessions: Sessions) -> AsyncIterator[Sessions]:
         yield sessions
         tasks.cancel_scope.cancel()
     assert len(sessions) == 0
-    assert not sessions.sending
+    assert not sessions.in_flight.sessions
     assert not sessions._of_subject
     assert not any(sessions._slots)
 
@@ -63,7 +67,7 @@ async def looks(count: int = 5) -> None:
 
 async def leap(process: Process, sessions: Sessions, seconds: float) -> None:
     """Let time pass at a moment when nothing is being sent, which would seem to have taken all that time."""
-    await settled(lambda: not sessions.sending, "something is still being sent")
+    await settled(lambda: not sessions.in_flight.sessions, "something is still being sent")
     process.clock.advance(seconds)
 
 
@@ -136,6 +140,22 @@ async def test_sessions_end_when_their_proof_runs_out(process: Process, sessions
         assert set(clients[None].kinds()) <= {"reset", "beat"}
 
 
+async def test_a_subjects_sessions_can_be_ended(process: Process, sessions: Sessions) -> None:
+    """All of them, with the words for a proof that has run out; nobody else's."""
+    clients = [Client(), Client()]
+    other = Client()
+    async with connected(sessions, BERT, other):
+        sessions.end(ANNA)  # who has none
+        async with connected(sessions, ANNA, clients[0]), connected(sessions, ANNA, clients[1]):
+            await in_step(process, ANNA, *clients)
+            sessions.end(ANNA)
+            await settled(lambda: all(client.cuts for client in clients), "they go on")
+            assert [client.heard[-1] for client in clients] == [("bye", Farewell.EXPIRED)] * 2
+        await process.merge("plugins", {"a": 1}, subject=BERT)
+        await in_step(process, BERT, other)
+        assert not other.cuts
+
+
 async def test_renewing_leaves_no_trail(process: Process, sessions: Sessions) -> None:
     """However often tokens are renewed, with new times or the same, few expiries are remembered."""
     client = Client()
@@ -165,7 +185,7 @@ async def test_heartbeats_are_spread_and_reach_everybody(
         looked.release()
         await ticks.acquire()
 
-    monkeypatch.setattr(session_module.anyio, "sleep", pause)
+    monkeypatch.setattr(sessions_module.anyio, "sleep", pause)
     clients = [Client() for _ in range(480)]
     async with anyio.create_task_group() as tasks, AsyncExitStack() as stack:
         tasks.start_soon(sessions.run)
@@ -173,7 +193,7 @@ async def test_heartbeats_are_spread_and_reach_everybody(
             await stack.enter_async_context(connected(sessions, ANNA, client))
         await looked.acquire()
         told = 0
-        for number in range(session_module._BEAT):
+        for number in range(sessions_module._BEAT):
             ticks.release()
             await looked.acquire()
             for _ in range(5):
@@ -188,7 +208,7 @@ async def test_heartbeats_are_spread_and_reach_everybody(
 
 def test_heartbeats_come_in_time() -> None:
     """No more than 15 s pass between two heartbeats, with some time to spare for a busy process."""
-    assert session_module._TICK * session_module._BEAT <= 13
+    assert sessions_module._TICK * sessions_module._BEAT <= 13
 
 
 async def test_there_are_no_more_than_there_may_be(process: Process, sessions: Sessions) -> None:
@@ -257,7 +277,8 @@ async def test_one_connection_that_fails_ends_no_others_care(process: Process, s
     async with connected(sessions, ANNA, broken), connected(sessions, ANNA, other):
         await in_step(process, ANNA, broken, other)
         broken.hold()
-        await process.merge("plugins", {"n": 1})
+        revision = (await process.merge("plugins", {"n": 1})).revision
+        await settled(lambda: other.revision == revision, "the other was not told")
         process.clock.advance(session_module._PATIENCE + 1)
         await settled(lambda: broken.cuts == 1, "it was not cut")
         heard = other.kinds().count("beat")

@@ -16,7 +16,7 @@ from prefsync.errors import (
     UnavailableError,
 )
 from prefsync.merge import Mutation, Replace, Reset
-from prefsync.ports import Outcome
+from prefsync.ports import Announcement, Outcome
 from prefsync.service import IdempotentRequest
 from prefsync.strictjson import Limits
 from prefsync.testing import (
@@ -280,6 +280,24 @@ async def test_an_erase_that_the_cache_missed_says_so() -> None:
     cache.is_down = False
     await process.service.erase(subject)
     assert (await process.service.read(subject)).values["plugins"] == {}
+
+
+async def test_an_erase_that_nobody_heard_of_says_so() -> None:
+    """Near caches of other processes would keep what was erased; called again, it tells them."""
+    notifier = FailingNotifier(MemoryNotifier())
+    process, subject = Process(notifier=notifier), new_subject()
+    await process.patch(subject, "plugins", secret="mine")
+    notifier.is_down = True
+    with pytest.raises(UnavailableError):
+        await process.service.erase(subject)
+    assert process.service.announcer.untold == {subject}
+    notifier.is_down = False
+    async with notifier.subscribe() as heard:
+        await process.service.erase(subject)
+        with anyio.fail_after(PATIENCE):
+            announced = await anext(heard)
+    assert isinstance(announced, Announcement)
+    assert (announced.subject, announced.erased) == (subject, True)
 
 
 async def test_the_log_of_one_subject_is_cut_back() -> None:

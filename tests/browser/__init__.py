@@ -1,0 +1,1 @@
+"""Tests in a browser: a package, for whose end alone its fixtures can wait."""
