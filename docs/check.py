@@ -1,11 +1,19 @@
-"""Check README.md and docs/: relative links lead to files and headings that exist, and Python blocks compile."""
+"""Check README.md, docs/ and the examples' page: links lead to files and headings that exist, Python compiles.
+
+And that the site's navigation (``zensical.toml``) has each page of ``docs`` once.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
 import sys
+import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
 FENCE = re.compile(
@@ -53,10 +61,36 @@ def problems(page: Path) -> list[str]:
     return found
 
 
+def lost() -> list[str]:
+    """Return what is wrong with the site's navigation, a line each."""
+    nav = tomllib.loads((ROOT / "docs" / "zensical.toml").read_text())["project"]["nav"]
+    named = list(_leaves(nav))
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    return [
+        *(f"docs/zensical.toml: nav names no page: {name}" for name in named if name not in pages),
+        *(f"docs/zensical.toml: nav has it twice: {name}" for name in set(named) if named.count(name) > 1),
+        *(f"docs/{name} is not in the nav of docs/zensical.toml" for name in sorted(pages - set(named))),
+    ]
+
+
+def _leaves(nav: object) -> Iterator[str]:
+    """Yield the pages in a navigation."""
+    if isinstance(nav, str):
+        yield nav
+    elif isinstance(nav, list):
+        for entry in nav:
+            for below in entry.values():
+                yield from _leaves(below)
+
+
 def main() -> int:
     """Check all pages; return the exit code."""
-    pages = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
-    found = [line for page in pages for line in problems(page)]
+    pages = [
+        *sorted(ROOT.glob("*.md")),
+        *sorted((ROOT / "docs").rglob("*.md")),
+        ROOT / "examples" / "README.md",
+    ]
+    found = [line for page in pages for line in problems(page)] + lost()
     print(*found, f"{len(pages)} pages, {len(found)} problems", sep="\n")
     return bool(found)
 

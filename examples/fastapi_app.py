@@ -7,67 +7,23 @@ Run it under any ASGI server, with as many workers as you like once ``PREFSYNC_R
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import sys
+from pathlib import Path
 
-from fastapi import FastAPI
-from pydantic import Field
+from fastapi import FastAPI, Request, Response
 
-from prefsync import OpenPreferences, Preferences
 from prefsync_fastapi import CurrentPreferences, PrefSync
 
-
-class Appearance(Preferences, namespace="appearance"):
-    """How the app looks."""
-
-    theme: Literal["system", "light", "dark"] = "system"
-    """Light, dark, or as the device is set."""
-
-    accent: Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$")] = "#3366ff"
-    """The colour of what can be clicked, as #rrggbb."""
-
-    font_size: Annotated[int, Field(ge=8, le=72)] = 14
-    """In points."""
-
-    density: Literal["comfortable", "compact"] = "comfortable"
-    """How much fits on a page."""
-
-
-class Editor(Preferences, namespace="editor"):
-    """How text is edited."""
-
-    tab_size: Annotated[int, Field(ge=1, le=16)] = 4
-    """Columns that a tab takes."""
-
-    word_wrap: bool = False
-    """Whether long lines continue on the next."""
-
-    rulers: Annotated[list[int], Field(max_length=8)] = []
-    """Columns at which a vertical line is drawn."""
-
-
-class Notifications(Preferences, namespace="notifications"):
-    """What the app may interrupt for."""
-
-    email: bool = True
-    """By mail."""
-
-    push: bool = False
-    """On the device."""
-
-    digest: Literal["off", "daily", "weekly"] = "weekly"
-    """How often a summary is sent."""
-
-    muted_channels: Annotated[list[str], Field(max_length=100)] = []
-    """Channels that never notify."""
-
-
-class Plugins(OpenPreferences, namespace="plugins"):
-    """What plugins keep: any JSON under any name."""
-
+sys.path.append(str(Path(__file__).parent))  # for whoever imports this file from elsewhere
+import demo_support
+import demo_telemetry
+from example_models import Appearance, Editor, Notifications, Plugins
 
 prefsync = PrefSync([Appearance, Editor, Notifications, Plugins], socketio=True)
 
-app = FastAPI(title="prefsync example")
+# FastAPI's own telemetry, where nobody listens, still looks for listeners on each request, which takes about as long as
+# answering most of them (docs/production.md). What prefsync counts is at /metrics, and has nothing to do with it.
+app = FastAPI(title="prefsync example", telemetry={"tracing": False, "metrics": False, "logs": False})
 app.include_router(prefsync.router, prefix="/preferences")
 
 
@@ -84,3 +40,33 @@ async def lights_out(prefs: CurrentPreferences) -> dict[str, str]:
     async with prefs.edit(Appearance) as mine:
         mine.theme = "dark"
     return {"theme": mine.theme}
+
+
+# The demo page, at "/". Nothing of it is needed to use prefsync.
+
+
+@app.get("/demo/users", include_in_schema=False)
+async def demo_users() -> Response:
+    """Tell the page who can sign in."""
+    return Response(*demo_support.users())
+
+
+@app.get("/", include_in_schema=False)
+@app.get("/demo/{name}", include_in_schema=False)
+async def demo_page(name: str = "index.html") -> Response:
+    """Serve the page's files."""
+    return Response(*demo_support.page_file(name))
+
+
+@app.get("/metrics", include_in_schema=False)
+async def metrics() -> Response:
+    """Tell Prometheus what the demo has kept."""
+    return Response(*demo_telemetry.page())
+
+
+if demo_support.signing_key():
+
+    @app.post("/demo/token", include_in_schema=False)
+    async def demo_token(request: Request) -> Response:
+        """Sign a demo user in: only where demo.py started this app, with a key of its own."""
+        return Response(*demo_support.token(await request.body()))
