@@ -179,11 +179,12 @@ async def patch(base: str, user: str) -> str:
         await socket.send('{"type":"hello"}')
         await socket.recv()
         await socket.send('{"type":"patch","id":"1","patch":{"appearance":{"theme":"dark"}}}')
-        heard: list[str] = []
+        answers: list[str] = []
         with contextlib.suppress(ConnectionClosedError):
             async for frame in socket:
-                heard.append(json.loads(frame)["type"])  # noqa: PERF401  # what came before a cut counts
-    answers = [kind for kind in heard if kind in {"ack", "nack"}]
+                told = json.loads(frame)
+                if told["type"] in {"ack", "nack"}:  # what came before a cut counts
+                    answers.append(told["type"] if told["type"] == "ack" else f"nack {told['problem']}")
     return f"{' '.join(answers) or 'nothing'}, then {socket.close_code}"
 
 

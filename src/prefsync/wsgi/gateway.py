@@ -13,7 +13,7 @@ from prefsync.errors import ConfigurationError, PrefsyncError, UnavailableError
 from prefsync.http import SOCKET_IO_PATHS
 from prefsync.wsgi.exchange import Exchange
 from prefsync.wsgi.requests import discard_body, is_encrypted, is_upgrade, request_from
-from prefsync.wsgi.servers import is_told_to_stop, threads_of
+from prefsync.wsgi.servers import is_told_to_stop, keep_pipe, threads_of
 from prefsync.wsgi.streams import Stream, StreamSink
 
 if TYPE_CHECKING:
@@ -138,6 +138,7 @@ class WsgiGateway(BlockingRuntime):
 
     async def _enter(self) -> None:
         await super()._enter()
+        keep_pipe()
         self._watching = asyncio.create_task(self._watch())
 
     async def _leave(self) -> None:

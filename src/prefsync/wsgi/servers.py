@@ -16,6 +16,7 @@ __all__ = [
     "drop_client",
     "has_client_left",
     "is_told_to_stop",
+    "keep_pipe",
     "socket_of",
     "stop_reading",
     "threads_of",
@@ -108,6 +109,18 @@ def is_told_to_stop() -> bool:
     """Tell whether the server was told to end this process and waits for requests to end: gunicorn's workers do."""
     worker = gunicorn_worker()
     return worker is not None and not worker.alive
+
+
+def keep_pipe() -> None:
+    """Have gunicorn's worker with threads not close the pipe that its threads wake it by.
+
+    Each writes a byte there when it is done, by the number of the file, which may be after the worker has closed it (27.0,
+    ``PollableMethodQueue.defer``). By then the number can be a connection's that a write under way has just opened, and the
+    byte ends it. The system closes the pipe a moment later, with the process.
+    """
+    queue = getattr(gunicorn_worker(), "method_queue", None)
+    if queue is not None:
+        queue.close = lambda: None
 
 
 def _is_gevent() -> bool:
