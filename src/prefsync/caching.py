@@ -127,6 +127,12 @@ class CachedDocuments:
             return None
         return Found(document, stale=self._guard.breaker.is_failing)
 
+    def at_hand(self, subject: Subject) -> Document | None:
+        """Return what the near cache has, unless it would have to be marked as stale."""
+        if self._near is None or self._guard.breaker.is_failing:
+            return None
+        return self._near.get(subject.key)
+
     def lookup(self, subject: Subject) -> Lookup:
         """Ask the cache; adapters that can have sent the question when this returns."""
         place = self.place(subject)

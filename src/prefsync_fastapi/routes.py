@@ -16,7 +16,14 @@ from prefsync.errors import ConfigurationError, MalformedError, PrefsyncError
 from prefsync.http import CLIENT_PATH, SOCKET_IO_PATHS, ClientGoneError, HttpResponse
 from prefsync.http.problems import answer, answer_status
 from prefsync_fastapi.shortcut import learn, raise_failure
-from prefsync_fastapi.translate import AsgiSocket, reader_of, request_from, send_response
+from prefsync_fastapi.translate import (
+    AsgiSocket,
+    headers_of,
+    is_encrypted,
+    reader_of,
+    request_from,
+    send_response,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -152,6 +159,19 @@ class ProtocolRoute(APIRoute):
     def is_free(self) -> bool:
         """See ``Destination``."""
         return self._runtime.is_open
+
+    def answer_at_once(self, scope: Scope) -> HttpResponse | None:
+        """See ``Destination``."""
+        reader = self._runtime.api.reader
+        if not reader.answers_at_once:
+            return None
+        return reader.answer_at_once(
+            scope["method"],
+            scope["path_params"][_PATH],
+            scope["query_string"],
+            headers_of(scope),
+            is_encrypted=is_encrypted(scope),
+        )
 
     async def answer(self, scope: Scope, receive: Receive) -> HttpResponse:
         """See ``Destination``."""

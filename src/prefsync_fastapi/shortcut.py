@@ -84,6 +84,10 @@ class Destination(Protocol):
         """Tell whether it is ready to answer."""
         ...
 
+    def answer_at_once(self, scope: Scope) -> HttpResponse | None:
+        """Answer a request for which nobody has to be waited for; ``None``: ask :meth:`answer`."""
+        ...
+
     async def answer(self, scope: Scope, receive: Receive) -> HttpResponse:
         """Answer a request."""
         ...
@@ -143,7 +147,10 @@ class Shortcut:
             if scope["type"] == "websocket":
                 await way[0].connect(scope, receive, send)
                 return
-            await send_response(await way[0].answer(scope, receive), scope, receive, send)
+            response = way[0].answer_at_once(scope)
+            if response is None:
+                response = await way[0].answer(scope, receive)
+            await send_response(response, scope, receive, send)
         except Exception as error:
             scope[_FAILURE] = error  # it is raised again where the host's handlers see it
             if not scope.get(STARTED):

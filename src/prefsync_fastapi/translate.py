@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-__all__ = ["STARTED", "AsgiSocket", "reader_of", "request_from", "send_response"]
+__all__ = [
+    "STARTED",
+    "AsgiSocket",
+    "headers_of",
+    "is_encrypted",
+    "reader_of",
+    "request_from",
+    "send_response",
+]
 
 STARTED: Final = "prefsync_started"
 """Marks, in an ASGI scope, that a response of ours has begun: no other can be sent."""
@@ -35,23 +43,33 @@ def request_from(scope: Scope, receive: Receive, path: str) -> HttpRequest:
         receive: Where the body comes from.
         path: Below the mount's prefix.
     """
+    client = scope.get("client")
+    return HttpRequest(
+        scope.get("method", "GET"),  # a WebSocket's handshake is one (RFC 6455, section 4.1)
+        path,
+        scope["query_string"],
+        headers_of(scope),
+        client[0] if client else "",
+        partial(_read, receive),
+        partial(_gone, receive),
+        is_encrypted(scope),
+    )
+
+
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
+    """Return a request's headers as ``HttpRequest`` has them."""
     lines = scope["headers"]
     headers: dict[bytes, bytes] = dict(lines)
     if len(headers) < len(lines):
         headers = {}
         for name, value in lines:
             headers[name] = headers[name] + b", " + value if name in headers else value
-    client = scope.get("client")
-    return HttpRequest(
-        scope.get("method", "GET"),  # a WebSocket's handshake is one (RFC 6455, section 4.1)
-        path,
-        scope["query_string"],
-        headers,
-        client[0] if client else "",
-        partial(_read, receive),
-        partial(_gone, receive),
-        scope.get("scheme") in _ENCRYPTED,
-    )
+    return headers
+
+
+def is_encrypted(scope: Scope) -> bool:
+    """Tell whether a request came over TLS, as far as the server knows."""
+    return scope.get("scheme") in _ENCRYPTED
 
 
 async def _read(receive: Receive, limit: int) -> bytes:

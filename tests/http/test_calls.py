@@ -145,8 +145,8 @@ COSTS: Final = {
         "PATCH": Cost(411, 368),
     },
     "near": {
-        "GET": Cost(75, 59),
-        "304": Cost(85, 65),
+        "GET": Cost(65, 52),
+        "304": Cost(63, 51),
         "PUT": Cost(510, 415),
         "PATCH": Cost(438, 385),
     },

@@ -209,7 +209,7 @@ def test_what_goes_wrong_reaches_the_hosts_handlers(
     def fail(*_: Any) -> None:
         raise LookupError("lost")
 
-    monkeypatch.setattr(api._reader, "_render", fail)
+    monkeypatch.setattr(api.reader, "_render", fail)
     answer = host.get()
     assert (answer.status_code, answer.data) == (418, b"handled lost")
 

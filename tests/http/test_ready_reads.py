@@ -70,7 +70,7 @@ def request(
 
 def ready(runtime: Runtime, asked: HttpRequest) -> HttpResponse | None:
     """Return what is answered without asking anybody, if anything is."""
-    return runtime.api._reader.ready(asked)
+    return runtime.api.reader.ready(asked)
 
 
 async def warm(runtime: Runtime, asked: HttpRequest) -> None:
@@ -94,7 +94,7 @@ async def test_it_is_the_same_answer(runtime: Runtime, subject: Subject, path: s
     at_once = ready(runtime, asked)
     assert at_once is not None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtime.api._reader, "ready", lambda _: None)
+        patch.setattr(runtime.api.reader, "ready", lambda _: None)
         by_the_long_way = await runtime.api.handle(asked)
     assert shown(at_once) == shown(by_the_long_way)
     left = [
@@ -141,6 +141,8 @@ async def test_nothing_is_asked(runtime: Runtime, subject: Subject) -> None:
         ({"path": "/schema"}, 200),
         ({"query": b"access_token=x"}, 400),
         ({"if_none_match": "what is no tag"}, 400),
+        ({"if_none_match": '"another"'}, 200),
+        ({"if_none_match": "*"}, 304),
         ({"if_match": '"another"'}, 412),
         ({"prefsync_min_revision": "0"}, 200),
         ({"prefsync_min_revision": "no number"}, 400),

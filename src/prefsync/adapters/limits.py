@@ -145,8 +145,8 @@ class LimitsRateLimiter(ReadyRateLimiter):
         if lease is None or lease.permits < cost or lease.expires <= (now := time.time()):
             return None
         lease.permits -= cost
-        remaining = lease.remaining + lease.permits
-        return Permit(allowed=True, remaining=remaining, reset_after=_left(lease.reset_at, now))
+        # By position: each name would cost as much as all the rest here.
+        return Permit(True, lease.remaining + lease.permits, _left(lease.reset_at, now))  # noqa: FBT003
 
     async def acquire(self, key: str, cost: int = 1) -> Permit:
         if not self._leases_permits:

@@ -92,9 +92,9 @@ class Admission:
             raise UnauthenticatedError("send the token in a header: Authorization: Bearer ...", "missing")
         return await self.verify(token, request.client, headers)
 
-    def recall(self, request: HttpRequest) -> Identity | None:
-        """Return who calls, where the request's bearer token is known; ``None``: ask :meth:`identify`."""
-        given = request.headers.get(b"authorization")
+    def recall(self, headers: dict[bytes, bytes]) -> Identity | None:
+        """Return who calls, where the bearer token among a request's headers is known; ``None``: ask :meth:`identify`."""
+        given = headers.get(b"authorization")
         if self._recall is None or given is None or not given.startswith(b"Bearer "):
             return None
         return self._recall(given[7:].decode("latin-1"))

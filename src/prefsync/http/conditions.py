@@ -21,7 +21,7 @@ class Conditions:
     """What a request makes its condition.
 
     Args:
-        request: Whose headers to read.
+        headers: Of the request.
 
     Raises:
         MalformedError: A header is no list of entity tags.
@@ -29,9 +29,9 @@ class Conditions:
 
     __slots__ = ("if_match", "if_none_match")
 
-    def __init__(self, request: HttpRequest) -> None:
-        self.if_match = _tags(request, b"if-match")
-        self.if_none_match = _tags(request, b"if-none-match")
+    def __init__(self, headers: dict[bytes, bytes]) -> None:
+        self.if_match = _tags(headers, b"if-match")
+        self.if_none_match = _tags(headers, b"if-none-match")
 
     def __bool__(self) -> bool:
         """Tell whether there is any condition."""
@@ -62,7 +62,7 @@ class Conditions:
 
 def conditionally(rendered: Rendered, request: HttpRequest) -> HttpResponse:
     """Answer with a representation, or that the client's copy of it is still good."""
-    conditions = Conditions(request)
+    conditions = Conditions(request.headers)
     if rendered.etag is not None and conditions:
         conditions.check_match(rendered.etag)
         if conditions.names(rendered.etag):
@@ -70,11 +70,11 @@ def conditionally(rendered: Rendered, request: HttpRequest) -> HttpResponse:
     return rendered.answer(request)
 
 
-def _tags(request: HttpRequest, name: bytes) -> frozenset[str] | None:
-    value = request.header(name)
-    if value is None:
+def _tags(headers: dict[bytes, bytes], name: bytes) -> frozenset[str] | None:
+    given = headers.get(name)
+    if given is None:
         return None
-    value = value.strip()
+    value = given.decode("latin-1").strip()
     if value == "*":
         return frozenset("*")
     if not _LIST.fullmatch(value):

@@ -96,6 +96,7 @@ class PreferencesApi:
         options: What the host has settled.
         admission: Finds out who calls, and answers whoever may not.
         https_only: The same.
+        reader: Reads, at once where that can be.
         sockets: Serves WebSockets.
         socket_io: Serves Socket.IO, where the host asks for it.
     """
@@ -121,7 +122,7 @@ class PreferencesApi:
         self._namespaces = tuple(service.schema.namespaces)
         self._schema_answer = render_schema(service.schema.json_schema)
         self._client_answer = render_client()
-        self._reader = Reader(service, admission, options.read_scope, https_only, rendered_bytes)
+        self.reader = Reader(service, admission, options.read_scope, https_only, rendered_bytes)
         self._events = EventStreams(sessions)
         writer = Writer(service, admission, options)
         self.sockets = WebSockets(sessions, admission, writer, options, clock, allowed_origins)
@@ -137,7 +138,7 @@ class PreferencesApi:
         Raises:
             ClientGoneError: The client went away; there is nobody to answer.
         """
-        if identity is None and (ready := self._reader.ready(request)) is not None:
+        if identity is None and (ready := self.reader.ready(request)) is not None:
             return ready
         headers: Headers = []
         try:
@@ -204,7 +205,7 @@ class PreferencesApi:
         if request.path == CLIENT_PATH:
             refuse_token_in(request)
             return self._read_client(request)
-        identity = identity or self.admission.recall(request)
+        identity = identity or self.admission.recall(request.headers)
         if identity is None:
             try:
                 identity = await self._identify(request, limit_headers)
@@ -212,18 +213,20 @@ class PreferencesApi:
                 refuse_token_in(request)
                 raise
         operation = self._route(request)
-        is_read, quotas = operation == self._reader.read, self.admission.quotas
+        is_read, quotas = operation == self.reader.read, self.admission.quotas
         quota = quotas.reads if is_read else quotas.of_request(request.method, request.path)
         # Asked before the limiter is awaited: both questions then travel together.
         lookup = None
         if is_read and self._service.documents.near(identity.subject) is None:
             lookup = self._service.documents.lookup(identity.subject)
         try:
-            if not quota.take(identity.subject.key, limit_headers):
+            if (told := quota.take(identity.subject.key)) is None:
                 await quota.count(identity.subject.key, limit_headers)
+            else:
+                limit_headers += told
             refuse_token_in(request)
             if lookup is not None:
-                return await self._reader.read(request, identity, lookup)
+                return await self.reader.read(request, identity, lookup)
             return await operation(request, identity)
         finally:
             if lookup is not None:
@@ -262,7 +265,7 @@ class PreferencesApi:
         name = request.path.removeprefix("/")
         if self._has_documents_at(request.path):
             if request.method in _READ_METHODS:
-                return self._reader.read
+                return self.reader.read
             if request.method in DOCUMENT_METHODS:
                 return self._write
             return _refusing(ForbiddenMethodError(DOCUMENT_METHODS))
@@ -296,7 +299,7 @@ class PreferencesApi:
     async def _write(self, request: HttpRequest, identity: Identity) -> HttpResponse:
         self._require(identity, self.options.write_scope)
         namespace = request.path.removeprefix("/") or None
-        conditions = Conditions(request)
+        conditions = Conditions(request.headers)
         if conditions.if_match is None and self.options.require_if_match:
             raise PreconditionRequiredError(
                 "writes need If-Match here: send the ETag of the state that the change was made upon"

@@ -59,21 +59,21 @@ class Quota:
             RateLimitedError: There were too many.
         """
         permit = await self._limiter.acquire(self._prefix + whom)
-        self._tell(permit, headers)
+        headers += self._told(permit)
         if not permit.allowed:
             raise RateLimitedError(permit.reset_after)
 
-    def take(self, whom: str, headers: Headers) -> bool:
-        """Count a request that may pass without asking anybody, or tell that it has to be counted by :meth:`count`."""
-        permit = None if self._take is None else self._take(self._prefix + whom)
-        if permit is None or not permit.allowed:
-            return False
-        self._tell(permit, headers)
-        return True
+    def take(self, whom: str) -> Headers | None:
+        """Count a request that may pass without asking anybody, and return what to tell of what is left.
 
-    def _tell(self, permit: Permit, headers: Headers) -> None:
-        headers.append(self._policy)
-        headers.append((b"ratelimit", b'"%b";r=%d;t=%d' % (self._name, permit.remaining, permit.reset_after)))
+        ``None``: it was not counted; do so by :meth:`count`.
+        """
+        permit = None if self._take is None else self._take(self._prefix + whom)
+        return None if permit is None or not permit.allowed else self._told(permit)
+
+    def _told(self, permit: Permit) -> Headers:
+        left = b'"%b";r=%d;t=%d' % (self._name, permit.remaining, permit.reset_after)
+        return [self._policy, (b"ratelimit", left)]
 
 
 @dataclass(frozen=True, slots=True)

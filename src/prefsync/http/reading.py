@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from prefsync.errors import InsufficientScopeError, MalformedError
+from prefsync.errors import InsufficientScopeError
 from prefsync.http.conditions import Conditions
-from prefsync.http.https import HttpsRequiredError
+from prefsync.http.messages import HttpResponse
 from prefsync.http.parameters import minimum_revision
 from prefsync.http.rendering import Rendered, render_snapshot
 from prefsync.recent import Recent
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from prefsync.document import Document, Identity, Subject
     from prefsync.http.admission import Admission
     from prefsync.http.https import HttpsOnly
-    from prefsync.http.messages import HttpRequest, HttpResponse
-    from prefsync.http.quotas import Headers
+    from prefsync.http.messages import HttpRequest
     from prefsync.service import PreferenceService
 
 __all__ = ["RENDERED_BYTES", "Reader", "answer_bytes"]
@@ -38,6 +37,9 @@ class Reader:
         scope: What a token must allow.
         https_only: Refuses plain HTTP, where the host wants that.
         rendered_bytes: How much of what was rendered is kept for those who ask again.
+
+    Attributes:
+        answers_at_once: Whether there is anything that :meth:`answer_at_once` could answer.
     """
 
     def __init__(
@@ -53,8 +55,10 @@ class Reader:
         self._scope = scope
         self._https_only = https_only
         is_ready = service.documents.is_near and admission.quotas.reads.is_ready
-        self._near = service.documents.near if is_ready else None
-        self._paths = frozenset({"", "/", *(f"/{name}" for name in service.schema.namespaces)})
+        self._at_hand = service.documents.at_hand if is_ready else None
+        self.answers_at_once = is_ready
+        self._paths: dict[str, str | None] = {"": None, "/": None}
+        self._paths |= {f"/{name}": name for name in service.schema.namespaces}
         self._rendered: Recent[tuple[int, Rendered]] = Recent(rendered_bytes)
         service.documents.on_forgotten.append(self._forget)
 
@@ -76,41 +80,56 @@ class Reader:
         """
         if not identity.may(self._scope):
             raise InsufficientScopeError(self._scope)
-        conditions = (
-            Conditions(request)
-            if b"if-none-match" in request.headers or b"if-match" in request.headers
-            else None
-        )
+        headers = request.headers
+        conditions = Conditions(headers) if b"if-none-match" in headers or b"if-match" in headers else None
         at_least = minimum_revision(request)
         found = await self._service.find(identity.subject, at_least=at_least, lookup=lookup)
         return self._show(request, identity, found, conditions)
 
     def ready(self, request: HttpRequest) -> HttpResponse | None:
+        """Return the answer to a read for which nobody has to be asked, or ``None``: see :meth:`answer_at_once`."""
+        return self.answer_at_once(
+            request.method, request.path, request.query, request.headers, is_encrypted=request.is_encrypted
+        )
+
+    def answer_at_once(
+        self, method: str, path: str, query: bytes, headers: dict[bytes, bytes], *, is_encrypted: bool
+    ) -> HttpResponse | None:
         """Return the answer to a read for which nobody has to be asked, which nothing of what follows would change.
 
-        Its token is known, a permit is at hand, its document is near, and it has no wishes but ``If-None-Match``.
+        Its token is known, a permit is at hand, its document is near, and it wishes no more than to be spared what it has
+        (one tag in ``If-None-Match``). A mount asks before it makes a request of what has come, which costs as much as the
+        answer.
+
+        Args:
+            method: As in ``HttpRequest``.
+            path: The same.
+            query: The same.
+            headers: The same.
+            is_encrypted: The same.
         """
-        if self._near is None or request.method != "GET" or request.query:
+        at_hand, https_only = self._at_hand, self._https_only
+        if at_hand is None or method != "GET" or query or path not in self._paths:
             return None
-        if not _MORE_WISHES.isdisjoint(request.headers) or request.path not in self._paths:
+        if not _MORE_WISHES.isdisjoint(headers) or (https_only is not None and not is_encrypted):
             return None
-        identity = self._admission.recall(request)
-        if identity is None or not identity.may(self._scope):
+        identity = self._admission.recall(headers)
+        document = at_hand(identity.subject) if identity and identity.may(self._scope) else None
+        if identity is None or document is None:
             return None
-        found = self._near(identity.subject)
-        headers: Headers = []
-        try:
-            if self._https_only is not None:
-                headers += self._https_only.check(request)
-            conditions = Conditions(request) if b"if-none-match" in request.headers else None
-        except (HttpsRequiredError, MalformedError):
-            return None
-        if found is None or not self._admission.quotas.reads.take(identity.subject.key, headers):
+        rendered = self._render(identity.subject, self._paths[path], document)
+        seen = headers.get(b"if-none-match")
+        is_seen = seen is not None and seen.decode("latin-1") == rendered.etag
+        told = self._admission.quotas.reads.take(identity.subject.key) if is_seen or seen is None else None
+        if told is None:
             return None
         self._admission.telemetry.cache_read("near")
-        response = self._show(request, identity, found, conditions)
-        response.headers += headers
-        return response
+        if https_only is not None:
+            told += https_only.told(is_encrypted=True)
+        if is_seen:
+            return HttpResponse(304, rendered.headers + told)
+        body, shown = rendered.coded(headers.get(b"accept-encoding"))
+        return HttpResponse(200, shown + told, body)
 
     def _show(
         self, request: HttpRequest, identity: Identity, found: Found, conditions: Conditions | None

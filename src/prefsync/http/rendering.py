@@ -67,17 +67,20 @@ class Rendered:
 
     def answer(self, request: HttpRequest) -> HttpResponse:
         """Answer a request with this representation, compressed if the client likes."""
-        coding = None
-        if len(self.body) > COMPRESSED_FROM and (accepted := request.header(b"accept-encoding")):
-            coding = chosen(accepted)
-        body, headers = self._coded(coding)
+        body, headers = self.coded(request.headers.get(b"accept-encoding"))
         return HttpResponse(200, headers.copy(), b"" if request.method == "HEAD" else body)
 
     def not_modified(self) -> HttpResponse:
         """Answer that the client's copy is still good (RFC 9110, section 15.4.5)."""
         return HttpResponse(304, self.headers.copy())
 
-    def _coded(self, coding: str | None) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    def coded(self, accepted: bytes | None) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        """Return body and headers, compressed if the client likes.
+
+        Args:
+            accepted: Its ``Accept-Encoding``.
+        """
+        coding = chosen(accepted.decode("latin-1")) if accepted and len(self.body) > COMPRESSED_FROM else None
         held = self._coded_forms.get(coding)
         if held is None:
             body = compress(coding, self.body) if coding else self.body

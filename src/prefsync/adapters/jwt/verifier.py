@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import jwt
@@ -121,7 +121,7 @@ class JwtVerifier(RevokingVerifier, RememberingVerifier):
             raise UnauthenticatedError("the token cannot be read") from error
 
     def recall(self, token: str) -> Identity | None:
-        return self._memory.recall(_digest(token), self._keys.generation)
+        return self._memory.recall(blake2b(token.encode()).digest(), self._keys.generation)
 
     def revoke(
         self,
@@ -236,4 +236,4 @@ def _name(token: str) -> bytes:
 
 
 def _digest(token: str) -> bytes:
-    return sha256(token.encode()).digest()
+    return blake2b(token.encode()).digest()

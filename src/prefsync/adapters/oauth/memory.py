@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -33,8 +34,8 @@ class _Verdict:
     token: VerifiedToken
     name: bytes
     generation: int
-    expires_at: float
-    good_until: float | None
+    expires_at: float  # in ms
+    good_until: float
 
 
 class TokenMemory:
@@ -61,9 +62,9 @@ class TokenMemory:
         if held is None:
             return None
         if (
-            held.expires_at > self._clock.now() / 1000
-            and held.generation == generation
-            and (held.good_until is None or held.good_until > self._clock.monotonic())
+            held.generation == generation
+            and held.expires_at > self._clock.now()
+            and held.good_until > self._clock.monotonic()
         ):
             return held.token.identity
         self._verdicts.drop(digest)
@@ -94,9 +95,9 @@ class TokenMemory:
             raise UnauthenticatedError("the token was revoked")
         token = replace(token, identity=replace(token.identity, revoked_by=_marks(name, token.token_id)))
         expires_at = token.identity.expires_at
-        until = None if seconds is None else self._clock.monotonic() + seconds
+        until = math.inf if seconds is None else self._clock.monotonic() + seconds
         if expires_at is not None:
-            self._verdicts.put(digest, _Verdict(token, name, generation, expires_at, until), 1)
+            self._verdicts.put(digest, _Verdict(token, name, generation, expires_at * 1000, until), 1)
         return token.identity
 
     def revoke(
