@@ -196,7 +196,7 @@ async def show(runtime: Runtime, subject: Subject, **headers: bytes) -> None:
     """Read over HTTP, as whoever has a token does."""
     lines = {name.replace("_", "-").encode(): value for name, value in headers.items()}
     request = HttpRequest("GET", "/plugins", b"", lines, "", no_body, anyio.sleep_forever)
-    await runtime.api._reader.read(request, Identity(subject))
+    await runtime.api.reader.read(request, Identity(subject))
 
 
 @asynccontextmanager

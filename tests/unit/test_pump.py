@@ -9,13 +9,14 @@ import secrets
 import socket
 import ssl
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from prefsync.wsgi import pump as pump_module
 from prefsync.wsgi.pump import pump
 from prefsync.wsgi.servers import drop_client
 
@@ -84,10 +85,11 @@ class Line:
 
     def close(self) -> None:
         """Close both ends; the thread ends with them."""
-        for each in (self.client, self.inside, self.encrypted):
-            each.close()
+        self.client.close()
+        self.inside.close()
         self.thread.join(LIMIT)
         assert not self.thread.is_alive()
+        self.encrypted.close()  # as its server does, when the thread has given it back
 
 
 @pytest.fixture
@@ -154,5 +156,22 @@ def test_a_client_that_takes_nothing(line: Line) -> None:
             sent += line.inside.send(b"x" * 65_536)
     assert sent < 20_000_000
     drop_client({"werkzeug.socket": line.encrypted})
+    line.thread.join(LIMIT)
+    assert not line.thread.is_alive()
+
+
+def test_the_server_closes_it(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that another thread has closed is one that has ended, not an error of this one's."""
+    waits = threading.Event()
+    wait = pump_module._wait
+
+    def close_and_wait(*what: Any) -> None:
+        line.encrypted.close()
+        waits.set()
+        wait(*what)
+
+    monkeypatch.setattr(pump_module, "_wait", close_and_wait)
+    line.client.sendall(b"x")  # wakes the thread
+    assert waits.wait(LIMIT)
     line.thread.join(LIMIT)
     assert not line.thread.is_alive()

@@ -43,8 +43,8 @@ def pump(encrypted: ssl.SSLSocket, plain: socket.socket) -> None:
                     outward = outward[_sent(encrypted.send, outward) :]
                 if before == (inward, outward, is_over):
                     _wait(selector, encrypted, plain, inward, outward)
-    except OSError:
-        return  # one of them is gone
+    except (OSError, ValueError):
+        return  # one of them is gone; who was closed by another thread is no file to wait for
     finally:
         plain.close()
 
