@@ -232,11 +232,12 @@ class TrimPromises(RepositoryFixtures):
         self, repository: PreferenceRepository, subject: Subject, start: int, times: list[int], limit: int
     ) -> None:
         """Whatever the clock did between writes, what is told of a trimmed log has no gap, at no time of trimming."""
+        others = [cursor async for _, cursor in self._steps(repository, start, 1_000)][-1]
         revisions = [0]
         for number, now in enumerate(times):
             write = await store(repository, subject, {"plugins": {"n": number}}, now=start + now)
             revisions.append(write.document.revision)
-        async for _ in self._steps(repository, start + 550, limit, requests_before=0):
+        async for _ in self._steps(repository, start + 550, limit, cursor=others, requests_before=0):
             for since in revisions:
                 log = await repository.changes(subject, since, 100)
                 if log.complete:
