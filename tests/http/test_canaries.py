@@ -215,17 +215,16 @@ async def test_what_postgres_refuses_is_logged_without_the_row(
     postgres_url: str, canary: Canary, records: Records, driver: str
 ) -> None:
     """Here its message is the document, which is no number; the log has the kind of error alone."""
-    name = f"canary_{secrets.token_hex(4)}"
+    name, subject = f"canary_{secrets.token_hex(4)}", Subject(canary.user)
     url = postgres_url.replace("postgresql:", f"{driver}:", 1)
     async with SqlAlchemyRepository(url) as repository:
         connection = await asyncpg.connect(postgres_url)
         try:
             rule = f"CHECK (user_id <> '{canary.user}' OR document::text::integer > 0)"
             await connection.execute(f"ALTER TABLE user_preferences ADD CONSTRAINT {name} {rule}")
+            stored = await repository.load(subject)  # which may be above an erase in another test
             with pytest.raises(UnavailableError):
-                await repository.write(
-                    Subject(canary.user), step(Document(), {"plugins": {"secret": canary.value}})
-                )
+                await repository.write(subject, step(stored, {"plugins": {"secret": canary.value}}))
         finally:
             await connection.execute(f"ALTER TABLE user_preferences DROP CONSTRAINT IF EXISTS {name}")
             await connection.close()
