@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import prefsync_fastapi
 import prefsync_flask
 from prefsync import Settings
-from prefsync.adapters.opentelemetry import OtelTelemetry
+from prefsync.adapters.opentelemetry import LAG, OtelTelemetry
 from prefsync.parts import Parts
 from prefsync.testing import FakeClock, Stage
+from prefsync.testing.samples import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,6 +57,16 @@ class Told:
     def spans(self) -> Sequence[ReadableSpan]:
         """The spans that have ended, oldest first."""
         return self.spans_kept.get_finished_spans()
+
+    def deliveries(self, number: int) -> Any:
+        """Return the metric of their lag once so many are counted: a device hears before its server has counted."""
+        until = time.monotonic() + PATIENCE
+        while (lag := self.metrics().get(LAG)) is None or sum(
+            point.count for point in lag.data.data_points
+        ) < number:
+            assert time.monotonic() < until, lag
+            time.sleep(0.01)
+        return lag
 
     def metrics(self) -> dict[str, Any]:
         """Return the metrics by name."""

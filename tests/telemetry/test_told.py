@@ -35,6 +35,7 @@ def test_a_day_in_the_life(stage: Stage, told: Told) -> None:
     laptop.go_online().settled()
     refused = phone.request("PATCH", "/preferences/appearance", json={"theme": "pink"})
     assert refused.status == 422
+    told.deliveries(3)
     series = told.series()
     assert series["prefsync.session.active", "events"] == 2
     assert series["prefsync.session.starts", "events", "first"] == 2
@@ -57,7 +58,7 @@ def test_lag_is_measured_in_seconds(stage: Stage, told: Told) -> None:
     told.clock.advance(7)
     stage.reconcile()
     assert_synced(phone, laptop)
-    metric = told.metrics()[LAG]
+    metric = told.deliveries(2)
     (point,) = metric.data.data_points
     assert metric.unit == "s"
     assert tuple(point.explicit_bounds) == LAG_BUCKETS
